@@ -1,0 +1,97 @@
+"""One class per engine, one protocol for all: write text, and give one probability per option.
+
+Adding an engine is one file with one class, one line in ENGINES and one extra in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from hf_mirror.errors import ConfigError
+
+ENGINES = {
+    "echo": "EchoBackend",
+    "template": "TemplateBackend",
+    "transformers": "TransformersBackend",
+}
+
+
+@dataclass(frozen=True)
+class SeenItem:
+    """One past interaction as an engine may see it."""
+
+    attributes: Mapping[str, Any]
+    signal: Mapping[str, Any]
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Option:
+    """One exposed item: its attributes, and how many interactions it had before the scene."""
+
+    attributes: Mapping[str, Any]
+    asof_count: int
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """A scene without its truth, for engines that read structure instead of text."""
+
+    history: tuple[SeenItem, ...]
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt. `prefix` is the beginning of the answer, already given; `seeds` holds one seed per sample."""
+
+    id: str
+    messages: list[dict[str, str]]
+    prefix: str = ""
+    n: int = 1
+    seeds: tuple[int, ...] = ()
+    temperature: float = 1.0
+    top_p: float = 0.9
+    max_tokens: int = 512
+    scene: SceneView | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One sampled answer, without the prefix. `finish_reason` is `stop` or `length`."""
+
+    id: str
+    sample_index: int
+    text: str
+    finish_reason: str
+
+
+class Backend(Protocol):
+    """What every engine offers. `model` and `revision` name exactly what answered."""
+
+    model: str
+    revision: str
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+        """Yields `n` generations per request, in the order of requests and samples."""
+        ...
+
+    def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
+        """Yields, per request, P(label) over exactly its labels as they follow `messages` + `prefix`: float64, shape
+        [K], sum 1; all NaN where the input is longer than the engine's context."""
+        ...
+
+
+def load(engine: str, model: str, revision: str | None = None) -> Backend:
+    """The engine `engine` with `model` (a role for `template`, a Hub id or folder for engines with weights)."""
+    if engine not in ENGINES:
+        near = get_close_matches(engine, ENGINES, n=1, cutoff=0.0)
+        raise ConfigError(f"backend {engine!r} is not known; did you mean {near[0]!r}? Known: {', '.join(ENGINES)}")
+    backend: Backend = getattr(import_module(f"{__name__}.{engine}"), ENGINES[engine])(model, revision)
+    return backend

@@ -1,0 +1,91 @@
+"""What a model is asked, and how its answer is read. The answer line `Behavior: [X]` is defined here, once.
+
+A scene's prompt is one user message, written by its domain's template. A *rationale* request asks for the decision
+process first (Engel-Kollat-Blackwell: Stimulus, Knowledge, Evaluation, Behavior), a *direct* request for the answer
+line alone. Instruction and scene share one user message, because chat templates exist that refuse a system role and
+stock evaluation harnesses have no per-row system message (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from hf_mirror.files import canonical_json
+
+Messages = list[dict[str, str]]
+
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+ANSWER_PREFIX = "Behavior: ["
+SEPARATOR = "\n\n---\n\n"
+
+_ANSWER = re.compile(r"Behaviou?r:\s*\[\s*([A-Za-z])\s*\]")
+
+
+def answer_line(index: int) -> str:
+    """`Behavior: [C]` for index 2."""
+    return f"{ANSWER_PREFIX}{LABELS[index]}]"
+
+
+def rationale_messages(scene_prompt: Messages) -> Messages:
+    """Asks for a first-person decision process that ends in the answer line. The truth is not in it."""
+    return _with_instruction("rationale", scene_prompt)
+
+
+def direct_messages(scene_prompt: Messages) -> Messages:
+    """Asks for the answer line alone. Also takes a rationale request, whose instruction it replaces."""
+    return _with_instruction("direct", scene_prompt)
+
+
+def scene_text(prompt: Messages) -> str:
+    """The scene as its domain's template wrote it, without the instruction of a rationale or direct request."""
+    content = prompt[-1]["content"]
+    before, found, after = content.partition(SEPARATOR)
+    return after if found and before in (_instruction("rationale"), _instruction("direct")) else content
+
+
+def prompt_sha256(prompt: Messages) -> str:
+    """SHA-256, in hex, of the canonical JSON of a prompt."""
+    return hashlib.sha256(canonical_json(prompt).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """An answer taken apart: exactly one of `stated_choice` and `parse_error` is set."""
+
+    thought: str
+    stated_choice: int | None
+    parse_error: str | None
+
+
+def parse(text: str, n_options: int) -> Parsed:
+    """Splits a decision into its thought (without answer lines) and its stated choice.
+
+    Tolerant in spelling (case, spaces, the British "Behaviour"), strict in meaning: no answer line, answers that
+    contradict each other, and letters beyond the options are parse errors, never a guess.
+    """
+    stated = {LABELS.index(letter.upper()) for letter in _ANSWER.findall(text)}
+    thought = _ANSWER.sub("", text).strip()
+    if not stated:
+        return Parsed(thought, None, "no_answer_line")
+    if len(stated) > 1:
+        return Parsed(thought, None, "conflicting_answers")
+    choice = stated.pop()
+    if choice >= n_options:
+        return Parsed(thought, None, "label_out_of_range")
+    return Parsed(thought, choice, None)
+
+
+@cache
+def _instruction(mode: str) -> str:
+    from jinja2 import Template
+
+    source = (Path(__file__).parent / f"{mode}.jinja").read_text(encoding="utf-8")
+    return Template(source).render(answer_prefix=ANSWER_PREFIX).strip()
+
+
+def _with_instruction(mode: str, prompt: Messages) -> Messages:
+    return [{"role": "user", "content": f"{_instruction(mode)}{SEPARATOR}{scene_text(prompt)}"}]
