@@ -1,0 +1,1 @@
+"""One domain a file: `<name>.py` (what to load) and `<name>.jinja` (how a scene reads)."""

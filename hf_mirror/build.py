@@ -1,0 +1,160 @@
+"""`mirror build`: one domain from its raw folder to tables, scenes and a report in which every row is accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mirror import __version__, domains, splits, tables
+from hf_mirror.errors import ConfigError
+from hf_mirror.exposure import REGIMES
+from hf_mirror.files import canonical_json, write_json, write_rows
+from hf_mirror.identity import build_secret, content_digest
+from hf_mirror.prompts import SEPARATOR
+from hf_mirror.rendering import TEMPLATE_FILE, Renderer
+from hf_mirror.scenes import SplitReport, draw, rows
+from hf_mirror.schema import SCENE, Tables
+from hf_mirror.world import World
+
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+TEST_REGIME = "popularity_matched"
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What a build depends on besides the raw files. `scenes` is the number wanted per domain, over all splits."""
+
+    scenes: int = 1000
+    regime: str = "popularity_matched"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.regime not in REGIMES:
+            raise ConfigError(f"regime {self.regime!r} is not known; choose one of {', '.join(REGIMES)}")
+        if self.scenes < 10:
+            raise ConfigError(f"scenes is {self.scenes}; a build needs at least 10")
+
+
+def build(
+    domain: domains.Domain,
+    raw: Path,
+    out: Path,
+    settings: BuildSettings,
+    progress: Callable[[int], None] = lambda n: None,
+) -> dict[str, Any]:
+    """Builds `out/<domain>/{tables,scenes,report.json}` and returns the report. The raw folder is only read."""
+    source = domain.detect(raw)
+    clean = tables.prepare(domain, raw, source)
+    split = splits.by_arrival(clean.events)
+    folder = out / domain.name
+    tables.write(folder / "tables", clean)
+    (folder / TEMPLATE_FILE).write_text(domain.template, encoding="utf-8")
+    contents = [path.read_bytes() for path in source.files]
+    secret = build_secret([content_digest(data) for data in contents], settings.seed)
+    reports, audits = _write_scenes(domain, clean, split, secret, settings, folder, progress)
+    report = {
+        "domain": domain.name,
+        "positive": domain.positive,
+        "seed": settings.seed,
+        "settings": asdict(settings),
+        "code_version": __version__,
+        "source": {
+            "release": source.release,
+            "licence": source.licence,
+            "redistributable": source.redistributable,
+            "citation": source.citation,
+            "files": [
+                {"name": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+                for path, data in zip(source.files, contents, strict=True)
+            ],
+        },
+        "template_sha256": hashlib.sha256(domain.template.encode()).hexdigest(),
+        "tables": _table_counts(clean),
+        "splits": split.report,
+        "scenes": {name: asdict(part) for name, part in reports.items()},
+        "audits": audits,
+    }
+    write_json(folder / "report.json", report)
+    return report
+
+
+def _write_scenes(
+    domain: domains.Domain,
+    clean: Tables,
+    split: splits.Split,
+    secret: bytes,
+    settings: BuildSettings,
+    folder: Path,
+    progress: Callable[[int], None],
+) -> tuple[dict[str, SplitReport], dict[str, Any]]:
+    world = World.of(domain.name, clean, split.events["split"])
+    renderer = Renderer(
+        domain.template,
+        dict(zip(clean.users["user_id"], clean.users["profile"], strict=True)),
+        dict(zip(clean.items["item_id"], clean.items["attributes"], strict=True)),
+    )
+    reports: dict[str, SplitReport] = {}
+    audits: dict[str, Any] = {}
+    for name, share in SHARES.items():
+        regime = TEST_REGIME if name == "test" else settings.regime
+        drafts, reports[name] = draw(world, name, round(share * settings.scenes), regime, secret, progress)
+        built = list(rows(world, drafts, name, regime, renderer))
+        _check_prompts(domain, built)
+        audits[name] = popularity_audit(built)
+        write_rows(folder / "scenes" / f"{name}.parquet", built, SCENE)
+    return reports, audits
+
+
+def popularity_audit(scenes: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often the truth is the most, least or median popular option, against chance; ties share their hit.
+
+    Each entry has the mean, its standard error over users (scenes of a user are one cluster) and chance = mean 1/K.
+    In the matched regime all three should lie within two standard errors of chance.
+    """
+    if not scenes:
+        return {"scenes": 0}
+    hits: dict[str, list[float]] = {"most_popular": [], "least_popular": [], "median_popular": []}
+    for scene in scenes:
+        counts = np.array([option["asof_count"] for option in scene["exposure"]])
+        middle = np.sort(counts)[(len(counts) - 1) // 2]
+        for name, target in (
+            ("most_popular", counts.max()),
+            ("least_popular", counts.min()),
+            ("median_popular", middle),
+        ):
+            tied = counts == target
+            hits[name].append(float(tied[scene["choice_index"]] / tied.sum()))
+    chance = np.array([1 / len(scene["exposure"]) for scene in scenes])
+    users = np.unique([scene["user_id"] for scene in scenes], return_inverse=True)[1]
+    audit: dict[str, Any] = {"scenes": len(scenes), "chance": round(float(chance.mean()), 4)}
+    for name, values in hits.items():
+        excess = np.bincount(users, np.array(values) - chance)
+        error = float(np.sqrt((excess**2).sum())) / len(scenes)
+        audit[name] = {"share": round(float(np.mean(values)), 4), "standard_error": round(error, 4)}
+    return audit
+
+
+def _table_counts(clean: Tables) -> dict[str, Any]:
+    return {
+        "read": clean.read,
+        "kept": clean.events.height,
+        "dropped": dict(clean.dropped),
+        "users": clean.users.height,
+        "items": clean.items.height,
+        "events": clean.events.height,
+        "positives": int(clean.events["positive"].sum()),
+    }
+
+
+def _check_prompts(domain: domains.Domain, built: list[dict[str, Any]]) -> None:
+    for scene in built:
+        if SEPARATOR in scene["prompt"][0]["content"]:
+            raise ConfigError(
+                f"the template of {domain.name} writes a line of three dashes between blank lines, which separates "
+                f"the instruction from the scene; mend it ({canonical_json(scene['scene_id'])})"
+            )
