@@ -1,0 +1,317 @@
+"""`mirror …`: parses arguments, calls the stages, prints what they return. Nothing else happens here.
+
+Exit codes: 0 done, 1 the input or a remote is at fault (one line on standard error), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hf_mirror import PROJECT, __version__
+from hf_mirror.errors import ConfigError, MirrorError
+
+Result = dict[str, Any]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError, so that wrong usage reads like every other error."""
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point of the `mirror` command."""
+    try:
+        options = parser().parse_args(arguments)
+        result = options.call(options)
+    except MirrorError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("error: stopped; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        raise SystemExit(1) from None
+    if getattr(options, "json", False):
+        print(json.dumps(result, ensure_ascii=False, sort_keys=True, default=str))
+    else:
+        print(options.show(result))
+
+
+def build(options: argparse.Namespace) -> Result:
+    """Raw feedback to tables, scenes and a report."""
+    from hf_mirror.build import BuildSettings
+    from hf_mirror.build import build as run
+    from hf_mirror.domains import load
+    from hf_mirror.progress import progress
+
+    raw = _raw(options.raw, options.builders)
+    settings = BuildSettings(options.scenes, options.regime, options.seed)
+    reports = {}
+    for name in options.builders:
+        domain = load(name)
+        if name not in raw:
+            raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
+        with progress(settings.scenes, f"scenes of {domain.name}") as advance:
+            reports[domain.name] = run(domain, Path(raw[name]), options.out, settings, advance)
+    return reports
+
+
+def rationales(options: argparse.Namespace) -> Result:
+    """Scenes to written decisions of one role."""
+    from hf_mirror import backends
+    from hf_mirror import rationales as room
+    from hf_mirror.progress import progress
+
+    settings = room.WriteSettings(options.n, options.temperature, options.top_p, options.max_tokens, options.seed)
+    backend = backends.load(options.backend, options.model, options.revision)
+    with progress(room.count_scenes(options.directory), f"{options.role} writes") as advance:
+        return room.write(options.directory, options.role, backend, settings, advance)
+
+
+def read(options: argparse.Namespace) -> Result:
+    """Written decisions to option probabilities, by one reader."""
+    from hf_mirror import backends
+    from hf_mirror import rationales as room
+    from hf_mirror.progress import progress
+
+    backend = backends.load(options.backend, options.model, options.revision)
+    with progress(2 * room.count_scenes(options.directory), "reader reads") as advance:
+        return room.read(options.directory, backend, advance)
+
+
+def distill(options: argparse.Namespace) -> Result:
+    """Decisions to preference pairs."""
+    from hf_mirror.distill import distill as run
+
+    return run(options.directory, rule=options.rule, size=options.size, seed=options.seed)
+
+
+def bench(options: argparse.Namespace) -> Result:
+    """Test scenes to benchmark rows with their variants."""
+    from hf_mirror.bench import bench as run
+
+    return run(options.directory, seed=options.seed)
+
+
+def publish(options: argparse.Namespace) -> Result:
+    """Everything in a run folder to versioned Hub repos."""
+    from hf_mirror.publish import publish as run
+
+    return run(options.directory, options.namespace, options.tag, private=options.private, dry_run=options.dry_run)
+
+
+def evaluate(options: argparse.Namespace) -> Result:
+    """A model on the benchmark."""
+    from hf_mirror.evaluation import evaluate as run
+
+    model, _, revision = options.model.partition("@") if not Path(options.model).exists() else (options.model, "", "")
+    results = run(
+        model, revision or None, options.bench, options.domain, options.out,
+        batch_size=options.batch_size, seed=options.seed,
+    )  # fmt: skip
+    return {"results": results}
+
+
+def leaderboard(options: argparse.Namespace) -> Result:
+    """Evaluation results to one table."""
+    from hf_mirror.files import read_json
+
+    paths = [p for folder in options.results for p in (folder.rglob("*.json") if folder.is_dir() else [folder])]
+    results = [read_json(path) for path in sorted(paths)]
+    results = [result for result in results if isinstance(result, dict) and "baselines" in result]
+    if not results:
+        raise MirrorError(f"no results in {', '.join(map(str, options.results))}; run `mirror evaluate` first")
+    return {"results": results}
+
+
+def hub_serve(options: argparse.Namespace) -> Result:
+    """The offline Hub, until interrupted."""
+    from hf_mirror.hub import serve
+
+    serve(options.root, host=options.host, port=options.port)
+    return {}
+
+
+def run(options: argparse.Namespace) -> Result:
+    """Every stage of a pipeline file."""
+    from hf_mirror.pipeline import Pipeline
+    from hf_mirror.pipeline import run as run_pipeline
+    from hf_mirror.settings import load_yaml
+
+    pipeline = load_yaml(options.pipeline, Pipeline)
+    given = options.raw or os.environ.get("MIRROR_RAW", "").split()
+    return run_pipeline(pipeline, _raw(given, pipeline.builders), options.out)
+
+
+def doctor(options: argparse.Namespace) -> Result:
+    """What this machine has, and which Hub commands talk to."""
+    from hf_mirror.doctor import examine
+
+    return examine()
+
+
+def parser() -> Parser:
+    """The whole command line. Built without any heavy import, so that `--help` answers at once."""
+    top = Parser(prog="mirror", description="Recommender feedback in, versioned Hub repos of mirrored users out.")
+    top.add_argument("--version", action="version", version=f"hf_mirror {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    command = _add(commands, "build", build, _show_build)
+    command.add_argument("builders", nargs="+", metavar="BUILDER", help="a builder's name, or the path of its file")
+    command.add_argument("--raw", nargs="+", required=True, metavar="[NAME=]PATH", help="raw folder of each builder")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder")
+    command.add_argument("--scenes", type=int, default=1000, metavar="N", help="scenes per domain, 80/10/10 (1000)")
+    command.add_argument("--regime", default="popularity_matched", help="exposure of train and validation scenes")
+    _seed(command)
+
+    command = _add(commands, "rationales", rationales, _show_counts)
+    _directory(command)
+    command.add_argument("--role", required=True, choices=("teacher", "student"))
+    _engine(command)
+    command.add_argument("-n", type=int, default=10, help="decisions per scene (10)")
+    command.add_argument("--temperature", type=float, default=1.0)
+    command.add_argument("--top-p", type=float, default=0.9)
+    command.add_argument("--max-tokens", type=int, default=512)
+    _seed(command)
+
+    command = _add(commands, "read", read, _show_counts)
+    _directory(command)
+    _engine(command)
+
+    command = _add(commands, "distill", distill, _show_counts)
+    _directory(command)
+    command.add_argument("--rule", default="uncertainty_gap", help="which pairs are kept (uncertainty_gap)")
+    command.add_argument("--size", type=int, default=10_000, help="how many train pairs are kept (10000)")
+    _seed(command)
+
+    command = _add(commands, "bench", bench, _show_counts)
+    _directory(command)
+    _seed(command)
+
+    command = _add(commands, "publish", publish, _show_counts)
+    _directory(command)
+    command.add_argument("--namespace", required=True, help="user or organisation on the Hub")
+    command.add_argument("--tag", required=True, help="semantic version, e.g. v1.0.0; a tag never moves")
+    command.add_argument("--private", action="store_true", help="create the repos private")
+    command.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+
+    command = _add(commands, "evaluate", evaluate, _show_board)
+    command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
+    command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
+    command.add_argument("--domain", help="one domain (default: all)")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    command.add_argument("--batch-size", type=int, help="sequences per forward pass (as memory allows)")
+    _seed(command)
+
+    command = _add(commands, "leaderboard", leaderboard, _show_board)
+    command.add_argument("results", nargs="+", type=Path, help="results of `mirror evaluate`: files or folders")
+
+    hub = commands.add_parser("hub", help="the offline Hub", description="The Hub's HTTP API on one folder.")
+    hub_commands = hub.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    command = _add(hub_commands, "serve", hub_serve, lambda result: "stopped", as_json=False)
+    command.add_argument("--root", type=Path, required=True, metavar="DIR", help="where repos are kept")
+    command.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    command.add_argument("--host", default="127.0.0.1")
+
+    command = _add(commands, "run", run, _show_run)
+    command.add_argument("pipeline", type=Path, help="a pipeline YAML file")
+    _pipeline_options(command)
+
+    command = _add(commands, "quickstart", run, _show_run, "The whole path on made-up feedback, in a few minutes.")
+    command.set_defaults(pipeline=PROJECT / "pipelines" / "quickstart.yaml")
+    _pipeline_options(command)
+
+    _add(commands, "doctor", doctor, _show_counts)
+    return top
+
+
+def _add(
+    commands: Any,
+    name: str,
+    call: Callable[[argparse.Namespace], Result],
+    show: Callable[[Result], str],
+    about: str | None = None,
+    as_json: bool = True,
+) -> argparse.ArgumentParser:
+    about = about or call.__doc__
+    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    command.set_defaults(call=call, show=show)
+    if as_json:
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return command
+
+
+def _directory(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", type=Path, metavar="DIR", help="the run folder")
+
+
+def _seed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backend", required=True, help="template, transformers or echo")
+    command.add_argument("--model", required=True, help="a Hub id or folder; for template: teacher, student or reader")
+    command.add_argument("--revision", help="the model's branch, tag or commit")
+
+
+def _pipeline_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--raw", nargs="+", metavar="[NAME=]PATH", help="raw folders (default: MIRROR_RAW)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: the pipeline's)")
+
+
+def _raw(given: Sequence[str], builders: Sequence[str]) -> dict[str, str]:
+    """`NAME=PATH` pairs as a mapping; with one builder a bare path will do."""
+    folders = {}
+    for entry in given:
+        name, found, path = entry.partition("=")
+        if not found and len(builders) > 1:
+            raise ConfigError(f"--raw {entry}: say whose folder it is: NAME={entry}")
+        folders[name if found else builders[0]] = path if found else entry
+    return folders
+
+
+def _show_build(reports: Result) -> str:
+    lines = []
+    for name, report in reports.items():
+        tables, splits, scenes = report["tables"], report["splits"], report["scenes"]
+        lines.append(f"{name} ({report['source']['release']}): {tables['read']} rows read, {tables['kept']} kept")
+        for split, part in scenes.items():
+            lines.append(f"  {split}: {part['kept']} scenes of {splits['users'][split]} users, {part['regime']}")
+        if splits["underpowered"]:
+            lines.append(f"  underpowered: {splits['users']['test']} test users; results from fewer than 200 are shaky")
+    return "\n".join(lines)
+
+
+def _show_counts(result: Result, depth: int = 0) -> str:
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, dict) and value:
+            lines.append(f"{'  ' * depth}{key}:")
+            lines.append(_show_counts(value, depth + 1))
+        else:
+            lines.append(f"{'  ' * depth}{key}: {value}")
+    return "\n".join(lines)
+
+
+def _show_board(result: Result) -> str:
+    from hf_mirror.leaderboard import table
+
+    return table(result["results"])
+
+
+def _show_run(summary: Result) -> str:
+    from hf_mirror.next_steps import closing
+
+    return f"{_show_board(summary)}\n\n{closing(summary)}"
