@@ -1,0 +1,441 @@
+"""Pairs against a slow oracle, quotas by hand and by property, and refusals of mixed input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from hf_mirror.distill import distill
+from hf_mirror.errors import ConfigError, DataError
+from hf_mirror.files import read_rows, write_json, write_rows
+from hf_mirror.prompts import answer_line, rationale_messages
+from hf_mirror.schema import PAIR, RATIONALE, READING, SCENE
+from hf_mirror.selection import RULES, largest_remainder
+
+ROLES = ("teacher", "student")
+MODELS = {"teacher": "made-up/big", "student": "made-up/small"}
+
+
+def scene(domain: str, split: str, number: int, k: int, rng: np.random.Generator) -> dict[str, Any]:
+    scene_id = hashlib.sha256(f"{domain}{split}{number}".encode()).hexdigest()[:32]
+    text = f"Scene {number} of {domain}\n" + "\n".join(f"[{'ABCDEFGH'[j]}] item {j}" for j in range(k))
+    return {
+        "scene_id": scene_id,
+        "domain": domain,
+        "split": split,
+        "regime": "uniform",
+        "user_id": f"u{number % 7}",
+        "truncated": False,
+        "history": [],
+        "exposure": [
+            {"item_id": str(j), "source": "uniform", "asof_count": int(rng.integers(1, 50))} for j in range(k)
+        ],
+        "choice_index": int(rng.integers(k)),
+        "prompt": [{"role": "user", "content": text}],
+        "prompt_sha256": "0" * 64,
+    }
+
+
+def decision(scene: dict, role: str, sample: int, rng: np.random.Generator) -> tuple[dict, dict]:
+    """Sometimes unparsed, sometimes unreadable, sometimes tied; the teacher is right more often."""
+    k, truth = len(scene["exposure"]), scene["choice_index"]
+    stated = truth if rng.random() < (0.5 if role == "teacher" else 0.3) else int(rng.integers(k))
+    # few distinct distributions, so that equal entropies and tied argmaxes occur
+    weights = np.ones(k) + rng.choice([0, 1, 4, 20]) * (np.arange(k) == (stated if rng.random() < 0.8 else 0))
+    probs = (weights / weights.sum()).tolist()
+    error = "no_answer_line" if rng.random() < 0.15 else None
+    thought = f"{role} thought {sample} on {scene['scene_id'][:6]}."
+    spelled = answer_line(stated) if rng.random() < 0.8 else f"Behaviour: [ {'abcdefgh'[stated]} ]"
+    keys = {"scene_id": scene["scene_id"], "role": role, "sample_index": sample}
+    written = keys | {
+        "domain": scene["domain"],
+        "split": scene["split"],
+        "model": MODELS[role],
+        "model_revision": "r1",
+        "text": thought if error else f"  {thought}\n{spelled}\n",
+        "thought": thought,
+        "stated_choice": None if error else stated,
+        "choice_named_in_thought": False,
+        "finish_reason": "length" if error else "stop",
+        "parse_error": error,
+    }
+    lost = rng.random()
+    probs = [math.nan] * k if lost < 0.05 else None if lost < 0.1 else probs
+    return written, keys | {"reader": "made-up/reader", "reader_revision": "r2", "choice_probs": probs}
+
+
+def make_run(
+    directory: Path, *, scenes: int = 60, n: int = 5, seed: int = 0, shards: int = 3, flip: bool = False
+) -> Path:
+    """Two domains with decisions of both roles; some scenes lack a role, or both. `flip` reverses every row order."""
+    rng = np.random.default_rng(seed)
+    for domain, top in (("books", 7), ("films", 4)):
+        folder = directory / domain
+        write_json(folder / "report.json", {"domain": domain})
+        everything = []
+        for split, count in (("train", scenes), ("validation", scenes // 4), ("test", 5)):
+            rows = [scene(domain, split, i, int(rng.integers(2, top)), rng) for i in range(count)]
+            write_rows(folder / "scenes" / f"{split}.parquet", rows[::-1] if flip else rows, SCENE)
+            everything += rows if split != "test" else []
+        lacking = {role: set(rng.choice(len(everything), 4).tolist()) for role in ROLES}
+        for role in ROLES:
+            both = [
+                decision(row, role, sample, rng)
+                for i, row in enumerate(everything)
+                for sample in range(n)
+                if i not in lacking[role] and i != 11
+            ]
+            both = both[::-1] if flip else both
+            for shard in range(shards):
+                name = f"{(shards - shard if flip else shard):05d}.parquet"
+                write_rows(folder / "rationales" / role / name, [w for w, _ in both[shard::shards]], RATIONALE)
+            write_rows(folder / "readings" / role / "0.parquet", [r for _, r in both], READING)
+    return directory
+
+
+# --- the oracle: rows and loops, nothing shared with the stage -----------------------------------------------------
+
+
+def bits(p: list[float]) -> float:
+    return -sum(x * math.log2(x) for x in p if x > 0)
+
+
+def oracle_scene(scene: dict, decisions: list[dict]) -> dict[str, Any]:
+    """One scene's pair with its scores, or the reason why there is none."""
+    k, truth = len(scene["exposure"]), scene["choice_index"]
+    seen = {role: [d for d in decisions if d["role"] == role] for role in ROLES}
+    if not decisions:
+        return {"reason": "no_rationales"}
+    for role in ROLES:
+        if not seen[role]:
+            return {"reason": f"no_{role}_decisions"}
+    usable = {
+        role: [
+            d for d in seen[role]
+            if d["parse_error"] is None and d["choice_probs"] and not any(math.isnan(x) for x in d["choice_probs"])
+        ]
+        for role in ROLES
+    }  # fmt: skip
+    if min(len(u) for u in usable.values()) < 2:
+        return {"reason": "too_few_parsed", "both": True}
+
+    def rank(d: dict) -> tuple:
+        return (round(bits(d["choice_probs"]) / math.log2(k), 9), ROLES.index(d["role"]), d["sample_index"])
+
+    def correct(d: dict) -> bool:
+        p = d["choice_probs"]
+        return d["stated_choice"] == truth and all(p[truth] > x for j, x in enumerate(p) if j != truth)
+
+    chosen = sorted((d for d in usable["teacher"] if correct(d)), key=rank)
+    wrong = sorted((d for role in ROLES for d in usable[role] if d["stated_choice"] != truth), key=rank)
+    if not chosen:
+        return {"reason": "no_correct_teacher_decision", "both": True}
+    if not wrong:
+        return {"reason": "no_wrong_decision", "both": True}
+    scores = {"chosen_entropy": rank(chosen[0])[0], "rejected_entropy": rank(wrong[0])[0]}
+    for role in ROLES:
+        probs = [d["choice_probs"] for d in usable[role]]
+        mean = [sum(p[j] for p in probs) / len(probs) for j in range(k)]
+        within = sum(bits(p) for p in probs) / len(probs)
+        hits = sum(d["stated_choice"] == truth for d in usable[role])
+        scores[f"{role}_total_entropy"] = bits(mean) / math.log2(k)
+        scores[f"{role}_within_decision_entropy"] = within / math.log2(k)
+        scores[f"{role}_between_decision_information"] = (bits(mean) - within) / math.log2(k)
+        scores[f"{role}_hit_rate"] = hits / len(probs)
+        scores[f"{role}_p"] = float(binom.sf(hits - 1, len(probs), 1 / k))
+    scores["uncertainty_gap"] = scores["student_within_decision_entropy"] - scores["teacher_within_decision_entropy"]
+    return {"chosen": chosen[0], "rejected": wrong[0], "scores": scores, "both": True}
+
+
+def preference(rule: str, scores: dict) -> float | None:
+    table = {
+        "uncertainty_gap": scores["uncertainty_gap"],
+        "random": 0.0,
+        "high_accuracy": scores["teacher_hit_rate"],
+        "low_accuracy": -scores["teacher_hit_rate"],
+        "hit_above_chance": 0.0 if scores["teacher_p"] < 0.05 else None,
+    }
+    return table[rule]
+
+
+def oracle_quotas(weights: list[int], total: int, caps: list[int]) -> list[int]:
+    """Fix every group whose exact share reaches its capacity, start over with the others, then round."""
+    fixed: dict[int, int] = {}
+    while True:
+        free = [i for i in range(len(caps)) if i not in fixed and caps[i]]
+        rest = min(total, sum(caps)) - sum(fixed.values())
+        if not free:
+            break
+        share = {i: Fraction(rest * weights[i], sum(weights[j] for j in free)) for i in free}
+        full = {i: caps[i] for i in free if share[i] >= caps[i]}
+        if not full:
+            down = {i: math.floor(share[i]) for i in free}
+            up = sorted(free, key=lambda i: (-(share[i] - down[i]), i))[: rest - sum(down.values())]
+            fixed |= {i: down[i] + (i in up) for i in free}
+            break
+        fixed |= full
+    return [fixed.get(i, 0) for i in range(len(caps))]
+
+
+def oracle(directory: Path, rule: str, size: int, seed: int) -> dict[tuple[str, str], dict[str, dict]]:
+    """(domain, split) → scene_id → the scene's result, `kept` set where it is selected."""
+    results: dict[tuple[str, str], dict[str, dict]] = {}
+    for domain in ("books", "films"):
+        decisions: dict[str, list] = {}
+        for role in ROLES:
+            read = {
+                (r["scene_id"], r["sample_index"]): r["choice_probs"]
+                for r in read_rows(directory / domain / "readings" / role / "0.parquet")
+            }
+            for path in sorted((directory / domain / "rationales" / role).iterdir()):
+                for row in read_rows(path):
+                    probs = read[row["scene_id"], row["sample_index"]]
+                    decisions.setdefault(row["scene_id"], []).append(row | {"choice_probs": probs})
+        for split in ("train", "validation"):
+            rows = read_rows(directory / domain / "scenes" / f"{split}.parquet")
+            results[domain, split] = {
+                row["scene_id"]: oracle_scene(row, decisions.get(row["scene_id"], [])) | {"scene": row} for row in rows
+            }
+    for split, wanted in (("train", size), ("validation", round(size * 0.1))):
+        keys = sorted(
+            {(d, len(r["scene"]["exposure"])) for (d, s), rs in results.items() if s == split for r in rs.values()}
+        )
+        groups = []
+        for domain, k in keys:
+            here = {i: r for i, r in results[domain, split].items() if len(r["scene"]["exposure"]) == k}
+            ranked = []
+            for scene_id, result in here.items():
+                if "scores" not in result:
+                    continue
+                value = preference(rule, result["scores"])
+                if value is None:
+                    result["reason"] = "refused_by_rule"
+                    continue
+                draw = hashlib.sha256(f"{seed}|{scene_id}".encode()).hexdigest()
+                ranked.append((-round(value, 9), draw, scene_id))
+            groups.append((domain, sum("both" in r for r in here.values()), [i for _, _, i in sorted(ranked)]))
+        quotas = oracle_quotas([g[1] for g in groups], wanted, [len(g[2]) for g in groups])
+        for (domain, _, ranked_ids), quota in zip(groups, quotas, strict=True):
+            for place, scene_id in enumerate(ranked_ids):
+                results[domain, split][scene_id]["kept"] = place < quota
+                if place >= quota:
+                    results[domain, split][scene_id]["reason"] = "not_selected"
+    return results
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [30, 1000])
+def test_the_slow_oracle_gives_the_same_pairs(tmp_path, rule, size):
+    make_run(tmp_path, scenes=80, n=6, seed=size)
+    report = distill(tmp_path, rule=rule, size=size, seed=3)
+    for (domain, split), expected in oracle(tmp_path, rule, size, 3).items():
+        pairs = read_rows(tmp_path / domain / "preferences" / f"{split}.parquet")
+        kept = {scene_id: result for scene_id, result in expected.items() if result.get("kept")}
+        assert [pair["scene_id"] for pair in pairs] == sorted(kept)
+        assert kept or split == "validation", "the case must not be empty"
+        for pair in pairs:
+            result = kept[pair["scene_id"]]
+            for side in ("chosen", "rejected"):
+                row = result[side]
+                line = answer_line(row["stated_choice"])
+                text = row["text"].strip() if line in row["text"] else row["thought"] + "\n" + line
+                assert pair[side] == [{"role": "assistant", "content": text}]
+                assert pair[f"{side}_role"] == row["role"]
+            assert result["chosen"]["stated_choice"] != result["rejected"]["stated_choice"]
+            assert pair["completion"] == pair["chosen"]
+            assert pair["prompt"] == rationale_messages(result["scene"]["prompt"])
+            assert (pair["n_options"], pair["rule"]) == (len(result["scene"]["exposure"]), rule)
+            for name, value in pair["scores"].items():
+                assert value == pytest.approx(result["scores"][name], abs=1e-6), name
+        reasons: dict[str, int] = {}
+        for result in expected.values():
+            if not result.get("kept"):
+                reasons[result["reason"]] = reasons.get(result["reason"], 0) + 1
+        assert report["domains"][domain][split]["dropped"] == reasons
+
+
+def test_the_report_accounts_for_everything(tmp_path):
+    make_run(tmp_path)
+    report = distill(tmp_path, size=40)
+    assert json.loads((tmp_path / "preferences.json").read_text()) == report
+    assert report["reader"] == {"model": "made-up/reader", "revision": "r2"}
+    assert report["generators"]["student"] == [{"model": "made-up/small", "revision": "r1"}]
+    assert report["pairs"]["train"] == 40 and report["pairs"]["validation"] == 4
+    for domain, part in report["domains"].items():
+        for split in ("train", "validation"):
+            counts = part[split]
+            assert counts["scenes"] == counts["kept"] + sum(counts["dropped"].values())
+            assert counts["kept"] == len(read_rows(tmp_path / domain / "preferences" / f"{split}.parquet"))
+            assert counts["kept"] == sum(counts["rejected_role"].values())
+            rows = [q for q in report["quotas"] if (q["domain"], q["split"]) == (domain, split)]
+            assert counts["kept"] == sum(q["quota"] for q in rows)
+            assert counts["with_both_roles"] == sum(q["scenes"] for q in rows)
+            assert all(q["quota"] <= q["available"] <= q["scenes"] for q in rows)
+            for levels in counts["kept_against_dropped"].values():
+                assert sum(level["kept"] for level in levels.values()) == counts["kept"]
+                assert sum(level["kept"] + level["dropped"] for level in levels.values()) == counts["scenes"]
+        for losses in part["decisions"].values():
+            assert losses["written"] == losses["usable"] + losses["unread"] + sum(losses["parse_errors"].values())
+            assert losses["unread"] > 0 and losses["parse_errors"]["no_answer_line"] == losses["cut_by_length"] > 0
+
+
+def test_same_input_same_bytes_in_any_row_order(tmp_path):
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", flip=True, shards=2)
+    for directory in (first, second):
+        distill(directory, size=30, rule="random", seed=1)
+    for name in ("preferences.json", "books/preferences/train.parquet", "films/preferences/validation.parquet"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    before = (first / "books/preferences/train.parquet").read_bytes()
+    distill(first, size=30, rule="random", seed=2)
+    assert (first / "books/preferences/train.parquet").read_bytes() != before
+
+
+def test_pairs_load_with_the_features_of_the_schema(tmp_path):
+    import datasets
+
+    make_run(tmp_path)
+    distill(tmp_path, size=20)
+    loaded = datasets.Dataset.from_parquet(
+        str(tmp_path / "books/preferences/train.parquet"), cache_dir=str(tmp_path / "cache")
+    )
+    assert loaded.features == PAIR
+    assert len(loaded) > 0
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+def edit(path: Path, features: Any, change: Any) -> None:
+    rows = read_rows(path)
+    write_rows(path, change(rows) or rows, features)
+
+
+REFUSALS = {
+    "another reader": (
+        "readings/student/0.parquet",
+        READING,
+        lambda rows: rows[3].update(reader="x"),
+        "different readers",
+    ),
+    "another revision": (
+        "readings/student/0.parquet",
+        READING,
+        lambda rows: [row.update(reader_revision="r9") for row in rows] and rows,
+        "different readers",
+    ),
+    "other scenes": (
+        "rationales/teacher/00001.parquet",
+        RATIONALE,
+        lambda rows: rows[0].update(scene_id="f" * 32),
+        "not in train or validation",
+    ),
+    "missing readings": ("readings/teacher/0.parquet", READING, lambda rows: rows[5:], "mirror read"),
+    "a decision twice": ("rationales/teacher/00000.parquet", RATIONALE, lambda rows: [*rows, rows[0]], "twice"),
+    "another writer": (
+        "rationales/teacher/00000.parquet",
+        RATIONALE,
+        lambda rows: rows[0].update(model="y"),
+        "one model",
+    ),
+    "another role": (
+        "rationales/teacher/00000.parquet",
+        RATIONALE,
+        lambda rows: rows[0].update(role="student"),
+        "role",
+    ),
+    "too many options": (
+        "readings/teacher/0.parquet",
+        READING,
+        lambda rows: [row.update(choice_probs=[0.1] * 10) for row in rows] and rows,
+        "10 probabilities",
+    ),
+    "no distribution": (
+        "readings/teacher/0.parquet",
+        READING,
+        lambda rows: [row.update(choice_probs=[1.0] * len(row["choice_probs"] or [])) for row in rows] and rows,
+        "of sum",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_mixed_input_is_refused_in_one_line_and_nothing_is_written(tmp_path, case):
+    name, features, change, message = REFUSALS[case]
+    make_run(tmp_path, scenes=12)
+    edit(tmp_path / "films" / name, features, change)
+    with pytest.raises(DataError, match=message) as error:
+        distill(tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*/preferences")) and not (tmp_path / "preferences.json").exists()
+
+
+def test_missing_and_broken_files_name_themselves(tmp_path):
+    with pytest.raises(DataError, match="mirror build"):
+        distill(tmp_path)
+    make_run(tmp_path, scenes=12)
+    shard = tmp_path / "films/rationales/teacher/00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"teacher/00000\.parquet is not a whole Parquet file"):
+        distill(tmp_path)
+    for path in (tmp_path / "films/rationales/teacher").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="mirror rationales --role teacher"):
+        distill(tmp_path)
+    (tmp_path / "books/readings/student/0.parquet").unlink()
+    with pytest.raises(DataError, match="mirror read"):
+        distill(tmp_path)
+
+
+def test_settings_are_checked_and_no_pair_at_all_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'uncertainty_gap'"):
+        distill(tmp_path, rule="uncertainty")
+    with pytest.raises(ConfigError, match="at least 1"):
+        distill(tmp_path, size=0)
+    make_run(tmp_path, scenes=12, n=1)
+    with pytest.raises(DataError, match="too_few_parsed"):
+        distill(tmp_path)
+
+
+# --- quotas --------------------------------------------------------------------------------------------------------
+
+
+def test_quotas_by_hand():
+    assert largest_remainder([50, 30, 20], 10, [50, 30, 20]) == [5, 3, 2]
+    assert largest_remainder([1, 1, 1], 10, [9, 9, 9]) == [4, 3, 3]
+    assert largest_remainder([41, 39, 20], 3, [9, 9, 9]) == [1, 1, 1]
+    assert largest_remainder([1, 1, 1], 9, [1, 9, 9]) == [1, 4, 4], "a short group's rest goes to the others"
+    assert largest_remainder([5, 5], 100, [3, 4]) == [3, 4]
+    assert largest_remainder([0, 5], 6, [4, 4]) == [2, 4], "a group without weight takes only what nobody else can"
+    assert largest_remainder([], 5, []) == []
+
+
+def test_ceilings_first_would_starve_the_last_group():
+    # shares 10.1 ten times and 10.0 once: ceilings first would give 11 ten times and leave the last group 1
+    assert largest_remainder([101] * 10 + [100], 111, [1000] * 11) == [11] + [10] * 10
+
+
+@given(st.data())
+def test_quotas_add_up_stay_within_capacity_and_near_their_share(data):
+    n = data.draw(st.integers(1, 12))
+    weights = data.draw(st.lists(st.integers(0, 50), min_size=n, max_size=n))
+    caps = data.draw(st.lists(st.integers(0, 40), min_size=n, max_size=n))
+    total = data.draw(st.integers(0, 300))
+    quotas = largest_remainder(weights, total, caps)
+    assert sum(quotas) == min(total, sum(caps))
+    assert all(0 <= q <= cap for q, cap in zip(quotas, caps, strict=True))
+    whole = sum(weights)
+    if whole:
+        for quota, weight, cap in zip(quotas, weights, caps, strict=True):
+            assert quota >= min(cap, total * weight // whole), "nobody gets less than the whole part of his share"
+    if all(w for w, cap in zip(weights, caps, strict=True) if cap):
+        assert quotas == oracle_quotas(weights, total, caps)
