@@ -1,7 +1,7 @@
 # Each target sets up what it needs. TORCH chooses the torch build: on a machine where the plain line would bring CUDA,
 #   make quickstart TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

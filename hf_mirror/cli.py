@@ -55,11 +55,12 @@ def build(options: argparse.Namespace) -> Result:
     from hf_mirror.domains import load
     from hf_mirror.progress import progress
 
-    raw = _raw(options.raw, options.builders)
+    names = [Path(builder).stem for builder in options.builders]
+    raw = _raw(options.raw, names)
     settings = BuildSettings(options.scenes, options.regime, options.seed)
     reports = {}
-    for name in options.builders:
-        domain = load(name)
+    for builder, name in zip(options.builders, names, strict=True):
+        domain = load(builder)
         if name not in raw:
             raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
         with progress(settings.scenes, f"scenes of {domain.name}") as advance:

@@ -136,7 +136,7 @@ PAIR = Features(
         "chosen_role": TEXT,
         "rejected_role": TEXT,
         "rule": TEXT,
-        "scores": {name: SCORE for name in SCORES},
+        "scores": dict.fromkeys(SCORES, SCORE),
     }
 )
 

@@ -1,0 +1,146 @@
+"""The table of routes, and how errors become answers."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hf_mirror.hub import routes_files as files
+from hf_mirror.hub import routes_repos as repos
+from hf_mirror.hub import routes_uploads as uploads
+from hf_mirror.hub.names import KINDS
+from hf_mirror.hub.refusals import Refusal, no_repo
+from hf_mirror.hub.web import Hub, kind_from, part, with_json
+
+_REPO = "/{namespace}/{name}"
+
+
+def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
+    """One route; Starlette answers HEAD wherever GET is allowed."""
+    return Route(path, endpoint, methods=[method])
+
+
+def _unknown_repo(request: Request) -> Response:
+    raise no_repo(kind_from(request), part(request, "name"))
+
+
+def _repo_routes(kind: str) -> list[Route]:
+    """The API of one kind of repo, under /api/{kind}/{namespace}/{name}."""
+    api = f"/api/{kind}{_REPO}"
+    return [
+        route(f"/api/{kind}", repos.listing),
+        route(api, repos.info),
+        route(f"{api}/revision/{{revision}}", repos.info),
+        route(f"{api}/settings", with_json(repos.settings), "PUT"),
+        route(f"{api}/auth-check", repos.auth_check),
+        route(f"{api}/refs", repos.refs),
+        route(f"{api}/commits/{{revision}}", repos.log),
+        route(f"{api}/tag/{{revision}}", with_json(repos.create_tag), "POST"),
+        route(f"{api}/tag/{{revision}}", repos.delete_tag, "DELETE"),
+        route(f"{api}/branch/{{revision}}", with_json(repos.create_branch), "POST"),
+        route(f"{api}/branch/{{revision}}", repos.delete_branch, "DELETE"),
+        route(f"{api}/super-squash/{{revision}}", with_json(repos.squash), "POST"),
+        route(f"{api}/tree/{{revision}}", files.tree),
+        route(f"{api}/tree/{{revision}}/{{path:path}}", files.tree),
+        route(f"{api}/paths-info/{{revision}}", files.paths_info, "POST"),
+        route(f"{api}/preupload/{{revision}}", with_json(uploads.preupload), "POST"),
+        route(f"{api}/commit/{{revision}}", uploads.commit, "POST"),
+        route(f"{api}/xet-write-token/{{revision}}", uploads.xet_write_token),
+        route(f"/api/{kind}/{{name}}", _unknown_repo),
+    ]
+
+
+def _routes() -> list[Route]:
+    table = [
+        route("/api/whoami-v2", repos.whoami),
+        route("/api/repos/create", with_json(repos.create), "POST"),
+        route("/api/repos/delete", with_json(repos.delete), "DELETE"),
+        route("/api/validate-yaml", with_json(repos.validate_yaml), "POST"),
+        route(f"/api/datasets{_REPO}/leaderboard", repos.leaderboard),
+    ]
+    for kind in KINDS:
+        table += _repo_routes(kind)
+    table += [
+        route("/lfs/{oid}", files.large_file),
+        route("/lfs/{oid}", uploads.lfs_upload, "PUT"),
+        route("/lfs/{oid}/verify", with_json(uploads.lfs_verify), "POST"),
+        route("/xet/{store}/v1/xorbs/default/{hash}", uploads.xorb, "POST"),
+        route("/xet/{store}/v1/shards", uploads.shard, "POST"),
+    ]
+    for prefix in (*(f"/{kind}" for kind in KINDS), ""):
+        table += [
+            route(f"{prefix}{_REPO}.git/info/lfs/objects/batch", with_json(uploads.lfs_batch), "POST"),
+            route(f"{prefix}{_REPO}/resolve/{{revision}}/{{path:path}}", files.resolve),
+        ]
+    return [*table, route("/{name}/resolve/{revision}/{path:path}", _unknown_repo)]
+
+
+class RawPath:
+    """Lets routes match the path as the client sent it: only there do `refs%2Fpr%2F1` and `refs/pr/1` differ."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, with the path undecoded."""
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        await self.app(scope, receive, send)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error.response()
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Refusal(
+        error.status_code, f"{error.detail}: {request.method} {request.url.path} is not offered here"
+    ).response()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refusal(507, "The Hub's disk is full; free some space and send the request again").response()
+    traceback.print_exception(error)
+    return Refusal(500, f"The Hub failed on {request.method} {request.url.path}; its output says why").response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Refusal(400, "The client hung up before the request was complete").response()
+
+
+_HANDLERS = {Refusal: _refused, HTTPException: _no_route, ClientDisconnect: _gone, OSError: _failed, Exception: _failed}
+
+
+def build(root: Path, on_start: Callable[[], Awaitable[None]]) -> ASGIApp:
+    """The Hub on a folder as an ASGI application; `on_start` runs once, when it is about to serve."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await on_start()
+        yield
+
+    handlers = {
+        Refusal: _refused,
+        HTTPException: _no_route,
+        ClientDisconnect: _gone,
+        Exception: _failed,
+        OSError: _failed,
+    }
+    app = Starlette(routes=_routes(), exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.state.hub = Hub.open(root)
+    return RawPath(app)

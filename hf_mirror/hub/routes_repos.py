@@ -1,0 +1,157 @@
+"""Routes about repos as such: accounts, creation, listing, info, settings, refs, history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hf_mirror.hub import commits, describe
+from hf_mirror.hub.gitread import Snapshot, commit_date, history, references
+from hf_mirror.hub.names import kind_of
+from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.web import base_url, flag, hub_of, kind_from, page, part, repo_of, snapshot_of
+
+USER = "mirror"  # every token means this user as yet
+PAGE = 1000
+
+
+def whoami(request: Request) -> Response:
+    """GET /api/whoami-v2."""
+    token = {"displayName": "offline", "role": "write"}
+    account = describe.user(USER) | {"orgs": [], "isPro": False, "auth": {"type": "access_token", "accessToken": token}}
+    return JSONResponse(account)
+
+
+def create(request: Request, body: dict[str, Any]) -> Response:
+    """POST /api/repos/create."""
+    namespace, name = str(body.get("organization") or USER), str(body.get("name") or "")
+    repo = hub_of(request).repos.create(kind_of(body.get("type")), namespace, name, body, base_url(request))
+    return JSONResponse({"url": repo.url(base_url(request)), "name": repo.repo_id})
+
+
+def delete(request: Request, body: dict[str, Any]) -> Response:
+    """DELETE /api/repos/delete."""
+    repos = hub_of(request).repos
+    namespace, name = str(body.get("organization") or USER), str(body.get("name") or "")
+    repos.delete(repos.find(kind_of(body.get("type")), namespace, name))
+    return JSONResponse({})
+
+
+def info(request: Request) -> Response:
+    """GET /api/{kind}/{id}[/revision/{rev}]."""
+    query, repo, snapshot = request.query_params, repo_of(request), snapshot_of(request)
+    return JSONResponse(describe.repo_info(repo, snapshot, flag(query.get("blobs")), query.getlist("expand")))
+
+
+def listing(request: Request) -> Response:
+    """GET /api/{kind}: the repos that match `author`, `search` and every `filter`, newest change first."""
+    query, kind = request.query_params, kind_from(request)
+    search, author = query.get("search", "").lower(), query.get("author")
+    wanted = {tag for text in query.getlist("filter") for tag in text.split(",") if tag}
+    expand = query.getlist("expand") or ([] if flag(query.get("full")) else _SHORT)
+    expand = expand and [*expand, "tags", "lastModified"]  # needed below
+    rows = []
+    for repo in hub_of(request).repos.all(kind):
+        if (author and repo.namespace != author) or search not in repo.repo_id.lower():
+            continue
+        row = describe.repo_info(repo, Snapshot(repo.folder, "main"), expand=expand)
+        if wanted <= set(row["tags"]):
+            rows.append(row)
+    rows.sort(key=lambda row: row["lastModified"], reverse=query.get("direction", "-1") == "-1")
+    limit = query.get("limit", "")
+    return page(request, rows, min(int(limit), PAGE) if limit.isdecimal() and int(limit) else PAGE)
+
+
+_SHORT = ["author", "sha", "createdAt", "private", "gated", "disabled", "downloads", "likes", "pipeline_tag",
+          "library_name", "sdk"]  # fmt: skip
+
+
+def settings(request: Request, body: dict[str, Any]) -> Response:
+    """PUT /api/{kind}/{id}/settings."""
+    repo = repo_of(request)
+    repo.update(body)
+    return JSONResponse({key: value for key, value in repo.settings().items() if key in ("private", "gated")})
+
+
+def auth_check(request: Request) -> Response:
+    """GET /api/{kind}/{id}/auth-check: the repo is there, and everybody may read it as yet."""
+    repo_of(request)
+    return JSONResponse({})
+
+
+def refs(request: Request) -> Response:
+    """GET …/refs."""
+    return JSONResponse(references(repo_of(request).folder))
+
+
+def log(request: Request) -> Response:
+    """GET …/commits/{rev}, newest first."""
+    rows = []
+    for commit in history(snapshot_of(request)):
+        title, _, message = commit.message.partition("\n")
+        authors = [{"user": commit.author.name}]
+        row = {"id": str(commit.id), "title": title, "message": message.strip(), "date": commit_date(commit)}
+        rows.append(row | {"authors": authors})
+    return page(request, rows, PAGE)
+
+
+def create_tag(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/tag/{rev}: `{tag, message}`."""
+    message = str(body.get("message") or "")
+    commits.create_tag(repo_of(request).folder, part(request, "revision"), str(body.get("tag") or ""), message)
+    return JSONResponse({})
+
+
+def delete_tag(request: Request) -> Response:
+    """DELETE …/tag/{tag}."""
+    commits.delete_ref(repo_of(request).folder, "refs/tags/", part(request, "revision"))
+    return JSONResponse({})
+
+
+def create_branch(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/branch/{branch}: `{startingPoint?}`."""
+    start = str(body.get("startingPoint") or "main")
+    commits.create_branch(repo_of(request).folder, part(request, "revision"), start)
+    return JSONResponse({})
+
+
+def delete_branch(request: Request) -> Response:
+    """DELETE …/branch/{branch}."""
+    commits.delete_ref(repo_of(request).folder, "refs/heads/", part(request, "revision"))
+    return JSONResponse({})
+
+
+def squash(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/super-squash/{branch}."""
+    commits.squash(repo_of(request).folder, part(request, "revision"), str(body.get("message") or ""))
+    return JSONResponse({})
+
+
+def leaderboard(request: Request) -> Response:
+    """GET /api/datasets/{id}/leaderboard: models ranked by their `.eval_results`."""
+    repo = repo_of(request)
+    models = [(model, Snapshot(model.folder, "main")) for model in hub_of(request).repos.all("models")]
+    base_only = flag(request.query_params.get("base_model", "true"))
+    rows = describe.leaderboard(models, repo.repo_id, base_only)
+    if not rows:
+        raise Refusal(404, f"No model of this Hub has results for the dataset {repo.repo_id!r}")
+    return JSONResponse(rows)
+
+
+def validate_yaml(request: Request, body: dict[str, Any]) -> Response:
+    """POST /api/validate-yaml: does a card's metadata parse, and is it a mapping."""
+    content = body.get("content")
+    if not isinstance(content, str):
+        raise bad_request("The field 'content' must be the text of a card")
+    block, errors = describe.front_matter(content), []
+    try:
+        found = yaml.safe_load(block or "")
+        if found is not None and not isinstance(found, dict):
+            errors.append({"message": f"The metadata is a {type(found).__name__}, expected a mapping"})
+    except yaml.YAMLError as error:
+        errors.append({"message": f"The metadata is not YAML: {error}"})
+    warnings = [] if block is not None else [{"message": "The card has no metadata"}]
+    return JSONResponse({"errors": errors, "warnings": warnings}, status_code=400 if errors else 200)

@@ -1,0 +1,189 @@
+"""Routes that bring content in: preupload, commit, LFS and xet uploads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hf_mirror.hub import commits
+from hf_mirror.hub.gitread import Snapshot
+from hf_mirror.hub.names import check_path, check_sha256
+from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.web import base_url, flag, hub_of, part, receive, repo_of, snapshot_of
+from hf_mirror.hub.xet import MAX_SHARD, MAX_XORB
+
+MAX_REGULAR = 10 * 1024 * 1024  # larger files go to LFS
+MAX_COMMIT = 2 * 1024 * 1024 * 1024
+MAX_LARGE_FILE = 512 * 1024 * 1024 * 1024
+TOKEN_SECONDS = 3600
+
+
+def preupload(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/preupload/{rev}: for each file, how to send it and what the repo holds under its name."""
+    snapshot = snapshot_of(request)
+    files = _objects(body, "files")
+    patterns = commits.lfs_patterns(snapshot.read(commits.ATTRIBUTES))
+    ignored = _ignore_rules(body.get("gitIgnore"), snapshot)
+    return JSONResponse({"files": [_advice(snapshot, file, patterns, ignored) for file in files]})
+
+
+def _objects(body: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """A list of objects in a request, or 400."""
+    found = body.get(key)
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise bad_request(f"The field {key!r} must be a list of objects")
+    return found
+
+
+def _advice(snapshot: Snapshot, file: dict[str, Any], patterns: list[str], ignored: list[str]) -> dict[str, Any]:
+    path = check_path(str(file.get("path", "")))
+    size, sample = file.get("size", 0), file.get("sample", "")
+    if not isinstance(size, int) or not isinstance(sample, str):
+        raise bad_request(f"The file {path!r} needs a size in bytes and a sample in base64")
+    large = size > MAX_REGULAR or commits.is_tracked(path, patterns) or _is_binary(sample)
+    try:
+        entry = snapshot.entry(path)
+        held = None if entry.is_folder else entry.etag
+    except Refusal:
+        held = None
+    mode = "lfs" if large and path != commits.ATTRIBUTES else "regular"
+    return {"path": path, "uploadMode": mode, "shouldIgnore": _is_ignored(path, ignored), "oid": held}
+
+
+def _is_binary(sample: str) -> bool:
+    """Whether the first bytes of a file are not text. A character may be cut at the end of the sample."""
+    try:
+        head = base64.b64decode(sample)
+        head[: head.rfind(b"\n") + 1 or max(0, len(head) - 3)].decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        return True
+    return b"\0" in head
+
+
+def _ignore_rules(sent: str | None, snapshot: Snapshot) -> list[str]:
+    text = sent if sent is not None else (snapshot.read(".gitignore") or b"").decode("utf-8", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _is_ignored(path: str, rules: list[str]) -> bool:
+    """The common part of `.gitignore`: names, wildcards, folders and exceptions; the last rule that fits decides."""
+    verdict = False
+    for rule in rules:
+        pattern, keep = rule.lstrip("!").strip("/"), rule.startswith("!")
+        names = [path] if "/" in rule.strip("!/") or rule.lstrip("!").startswith("/") else path.split("/")
+        fits = any(fnmatch.fnmatchcase(name, pattern) for name in names) or path.startswith(f"{pattern}/")
+        verdict = (not keep) if fits else verdict
+    return verdict
+
+
+async def commit(request: Request) -> Response:
+    """POST …/commit/{branch}: the lines are kept on disk first, then applied at once."""
+    if flag(request.query_params.get("create_pr")):
+        raise Refusal(501, "Pull requests are not offered by this Hub; commit to a branch")
+    repo = await run_in_threadpool(repo_of, request)
+    hub, branch = hub_of(request), part(request, "revision")
+    with hub.large_files.draft() as draft:
+        await receive(request, draft, MAX_COMMIT)
+        draft.close()
+        oid = await run_in_threadpool(commits.commit, repo.folder, branch, hub.large_files, _lines(draft.path))
+    url = f"{repo.url(base_url(request))}/commit/{oid}"
+    return JSONResponse({"success": True, "commitUrl": url, "commitOid": oid, "pullRequestUrl": None, "hookOutput": ""})
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a commit request, one in memory at a time; 400 names the line that is not as it should be."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                found = json.loads(line)
+                key, value = found["key"], found["value"]
+                sound = isinstance(value, dict) and (key == "header" or isinstance(value.get("path"), str))
+            except (ValueError, KeyError, TypeError):
+                sound = False
+            if not sound:
+                raise bad_request(f'Line {number} of the commit is not {{"key": …, "value": {{"path": …}}}}')
+            yield key, value
+
+
+def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
+    """POST /[{kind}/]{id}.git/info/lfs/objects/batch, transfer `basic`; no actions for what the Hub holds."""
+    repo_of(request)
+    hub, base, upload = hub_of(request), base_url(request), body.get("operation") == "upload"
+    answers = []
+    for wanted in _objects(body, "objects"):
+        oid = check_sha256(wanted.get("oid"))
+        held = hub.large_files.size(oid)
+        answer: dict[str, Any] = {"oid": oid, "size": wanted.get("size", held or 0)}
+        if upload and held is None:
+            actions = {"upload": {"href": f"{base}/lfs/{oid}"}, "verify": {"href": f"{base}/lfs/{oid}/verify"}}
+            answer["actions"] = actions
+        elif not upload and held is not None:
+            answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}"}}
+        elif not upload:
+            answer["error"] = {"code": 404, "message": f"There is no large file {oid}"}
+        answers.append(answer)
+    return JSONResponse({"transfer": "basic", "objects": answers}, media_type="application/vnd.git-lfs+json")
+
+
+async def lfs_upload(request: Request) -> Response:
+    """PUT /lfs/{sha256}: the content itself; kept only when its hash is the one in the URL."""
+    large_files, oid = hub_of(request).large_files, check_sha256(part(request, "oid"))
+    with large_files.draft() as draft:
+        await receive(request, draft, MAX_LARGE_FILE)
+        await run_in_threadpool(large_files.keep, draft, oid)
+    return Response(headers={"ETag": f'"{oid}"'})
+
+
+def lfs_verify(request: Request, body: dict[str, Any]) -> Response:
+    """POST /lfs/{sha256}/verify: is the object here, and as large as the client says."""
+    oid = check_sha256(part(request, "oid"))
+    held = hub_of(request).large_files.size(oid)
+    if held is None or held != body.get("size", held):
+        raise Refusal(404, f"The large file {oid} is held with {held} bytes, the client says {body.get('size')}")
+    return JSONResponse({})
+
+
+def xet_write_token(request: Request) -> Response:
+    """GET …/xet-write-token/{rev}: where the chunk store is. A new store has a new address, since clients cache."""
+    repo_of(request)
+    url = f"{base_url(request)}/xet/{hub_of(request).chunk_store.store_id}"
+    expires, token = int(time.time()) + TOKEN_SECONDS, "offline"
+    headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expires)}
+    return JSONResponse({"casUrl": url, "exp": expires, "accessToken": token}, headers=headers)
+
+
+async def xorb(request: Request) -> Response:
+    """POST /xet/{store}/v1/xorbs/default/{hash}."""
+    hub = _chunk_hub(request)
+    with hub.large_files.draft() as draft:
+        await receive(request, draft, MAX_XORB)
+        await run_in_threadpool(hub.chunk_store.add_xorb, part(request, "hash"), draft)
+    return JSONResponse({"was_inserted": True})
+
+
+async def shard(request: Request) -> Response:
+    """POST /xet/{store}/v1/shards: builds and checks every file that the shard describes before it answers."""
+    hub = _chunk_hub(request)
+    with hub.large_files.draft() as draft:
+        await receive(request, draft, MAX_SHARD)
+        draft.close()
+        data = await run_in_threadpool(draft.path.read_bytes)
+    await run_in_threadpool(hub.chunk_store.add_shard, data)
+    return JSONResponse({"result": 1})
+
+
+def _chunk_hub(request: Request) -> Any:
+    hub = hub_of(request)
+    if part(request, "store") != hub.chunk_store.store_id:
+        raise Refusal(404, "This chunk store is not served here any more; ask for a new xet-write-token")
+    return hub

@@ -1,0 +1,183 @@
+"""What all routes share: reading requests, pages, byte ranges, and uploads that never sit in memory whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from hf_mirror.hub.cas import ChunkStore
+from hf_mirror.hub.gitread import Snapshot
+from hf_mirror.hub.lfs import Draft, LargeFiles
+from hf_mirror.hub.names import KINDS
+from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.repos import Repo, Repos
+
+MAX_JSON = 32 * 1024 * 1024
+BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The stores of one Hub. Routes find it as `request.app.state.hub`."""
+
+    repos: Repos
+    large_files: LargeFiles
+    chunk_store: ChunkStore
+
+    @staticmethod
+    def open(root: Path) -> Hub:
+        """The Hub on a folder, which is created when it is new."""
+        root.mkdir(parents=True, exist_ok=True)
+        large_files = LargeFiles(root)
+        return Hub(Repos(root), large_files, ChunkStore(root, large_files))
+
+
+def hub_of(request: Request) -> Hub:
+    """The Hub that a request was sent to."""
+    return request.app.state.hub
+
+
+def base_url(request: Request) -> str:
+    """`http://host:port` as the client reached it."""
+    return str(request.base_url).rstrip("/")
+
+
+def part(request: Request, name: str) -> str:
+    """One piece of the URL's path. Routes match the raw path, so that `refs%2Fpr%2F1` is one piece."""
+    return unquote(request.path_params.get(name, ""))
+
+
+def kind_from(request: Request) -> str:
+    """Which kind of repo a URL is about: `/api/datasets/…`, `/datasets/…`; without one, models."""
+    first, second = [*request.scope["path"].split("/")[1:3], ""][:2]
+    kind = second if first == "api" else first
+    return kind if kind in KINDS else "models"
+
+
+def repo_of(request: Request) -> Repo:
+    """The repo that a URL names, or 404. URLs without a kind mean models."""
+    return hub_of(request).repos.find(kind_from(request), part(request, "namespace"), part(request, "name"))
+
+
+def snapshot_of(request: Request) -> Snapshot:
+    """The repo of a URL at the revision that it names (`main` without one), or 404."""
+    return Snapshot(repo_of(request).folder, part(request, "revision") or "main")
+
+
+async def body_of(request: Request) -> bytes:
+    """The body of a small request; 413 when it is not small."""
+    size, blocks = 0, []
+    async for block in request.stream():
+        size += len(block)
+        if size > MAX_JSON:
+            raise Refusal(413, f"The request is larger than {MAX_JSON} bytes")
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+async def json_body(request: Request) -> Any:
+    """The JSON object of a request, or 400."""
+    try:
+        found = json.loads(await body_of(request) or b"{}")
+    except ValueError as error:
+        raise bad_request(f"The request is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise bad_request("The request is not a JSON object")
+    return found
+
+
+def with_json(handler: Callable[[Request, Any], Response]) -> Callable[[Request], Any]:
+    """A route whose handler wants the JSON body and runs in a thread, since it works on disk."""
+
+    async def route(request: Request) -> Response:
+        return await run_in_threadpool(handler, request, await json_body(request))
+
+    return route
+
+
+async def receive(request: Request, draft: Draft, limit: int) -> None:
+    """Writes a request's body into a draft, a megabyte at a time; 413 beyond `limit` bytes."""
+    pending = bytearray()
+    async for block in request.stream():
+        pending += block
+        if draft.size + len(pending) > limit:
+            raise Refusal(413, f"The upload is larger than {limit} bytes")
+        if len(pending) >= BLOCK:
+            full, pending = pending, bytearray()
+            await run_in_threadpool(draft.write, full)
+    await run_in_threadpool(draft.write, pending)
+
+
+def page(request: Request, rows: list[Any], size: int) -> JSONResponse:
+    """The rows from `cursor` on, at most `size` of them, with a `Link` to the next page while there are more."""
+    text = request.query_params.get("cursor") or "0"
+    if not text.isdecimal():
+        raise bad_request(f"Invalid cursor {text[:100]!r}")
+    start, headers = int(text), {}
+    if start + size < len(rows):
+        rest = [(key, value) for key, value in request.query_params.multi_items() if key != "cursor"]
+        query = urlencode([*rest, ("cursor", str(start + size))])
+        headers["Link"] = f'<{base_url(request)}{request.scope["path"]}?{query}>; rel="next"'
+    return JSONResponse(rows[start : start + size], headers=headers)
+
+
+def flag(text: str | None) -> bool:
+    """A yes or no in a query or a form."""
+    return (text or "").lower() in ("1", "true")
+
+
+def wanted_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first and last byte asked for, or None for the whole file; 416 when there is no such byte.
+
+    Several ranges at once, and what is not understood, get the whole file, as RFC 9110 §14.2 allows.
+    """
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", (header or "").strip())
+    if not match or match.groups() == ("", ""):
+        return None
+    if match[1]:
+        first, last = int(match[1]), min(int(match[2] or size), size - 1)
+        if match[2] and int(match[2]) < first:
+            return None
+    else:
+        first, last = max(0, size - int(match[2])), size - 1
+    if first >= size or first > last:
+        raise Refusal(416, f"There are no bytes {match[0]!r} in a file of {size} bytes")
+    return first, last
+
+
+def send(request: Request, source: Path | bytes, size: int, headers: dict[str, str]) -> Response:
+    """A file, or the part of it that was asked for; HEAD gets the headers alone."""
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    try:
+        span = wanted_range(request.headers.get("range"), size)
+    except Refusal as refusal:
+        answer = refusal.response()
+        answer.headers["Content-Range"] = f"bytes */{size}"
+        return answer
+    first, last = span or (0, size - 1)
+    if span:
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+    headers["Content-Length"] = str(last - first + 1)
+    status, media = (206 if span else 200), "application/octet-stream"
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=media)
+    if isinstance(source, bytes):
+        return Response(source[first : last + 1], status_code=status, headers=headers, media_type=media)
+    return StreamingResponse(_blocks(source, first, last + 1 - first), status, headers, media)
+
+
+def _blocks(path: Path, start: int, count: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while count > 0 and (block := file.read(min(BLOCK, count))):
+            count -= len(block)
+            yield block
