@@ -120,4 +120,6 @@ def _hub(pipeline: Pipeline, folder: Path) -> Iterator[str]:
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
+        if not sys.stderr.isatty():  # plain lines elsewhere: their bars redraw themselves
+            os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
         yield hub.url

@@ -5,10 +5,13 @@ differ in fame, so popularity means something as well. The same seed gives the s
 
     users.dat    12::F::25::7::00000        movies.dat   34::The Quiet Harbour (1987)::Drama|Mystery
     ratings.dat  12::34::5::978300000       README       License: CC0-1.0
+
+As a program: `python -m dataset_builders.sample.movielens DIR`.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +93,13 @@ def _person(rng: np.random.Generator, user: int, taste: np.ndarray) -> str:
 def _write(path: Path, lines: list[str]) -> None:
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="latin-1")
+
+
+if __name__ == "__main__":
+    command = argparse.ArgumentParser(description="Writes made-up feedback in MovieLens-1M's format.")
+    command.add_argument("out", type=Path, metavar="DIR")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--users", type=int, default=400)
+    command.add_argument("--films", type=int, default=360)
+    options = command.parse_args()
+    generate(options.out, options.seed, options.users, options.films)

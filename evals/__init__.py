@@ -1,0 +1,1 @@
+"""Evaluation suites that outside harnesses load by module name."""

@@ -1,0 +1,41 @@
+"""The commands that READMEs show, run as they stand: fenced blocks marked `bash run`, in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+READMES = sorted(
+    path
+    for path in [PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("recipes/*/README.md")]
+    if "```bash run" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_blocks_run(readme: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```bash run\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.S)
+    for entry in ("recipes", "evals", "dataset_builders", "pipelines", "hf_mirror", "model_cards"):
+        (tmp_path / entry).symlink_to(PROJECT / entry)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MIRROR_"))},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    }
+    # A server that a block started in the background ends with the shell.
+    script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(blocks)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def test_the_readme_shows_commands_that_run() -> None:
+    assert PROJECT / "README.md" in READMES
