@@ -1,0 +1,169 @@
+"""One repo folder on a Hub: what is there, what would change, one commit, read back, one annotated tag.
+
+Seam for hardening: every request passes through `Remote`, and a commit is judged by the tree that the Hub then shows,
+not by the answer, so that a lost answer does not make a second commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_mirror.errors import HubError
+from hf_mirror.files import sha256_file
+
+HUB_OWNED = (".gitattributes",)  # the Hub writes it when it makes a repo
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repo at one commit: path → ("sha256" | "git", hex). `sha` is None where the repo has no commit or is absent."""
+
+    sha: str | None
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit would do, by path."""
+
+    added: list[str]
+    changed: list[str]
+    deleted: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.deleted)
+
+
+class Remote:
+    """One repo of one Hub. `kind` is `dataset` or `model`."""
+
+    def __init__(self, endpoint: str | None, repo: str, kind: str):
+        from huggingface_hub import HfApi
+
+        self.api = HfApi(endpoint=endpoint)
+        self.endpoint, self.repo, self.kind = str(self.api.endpoint), repo, kind
+        self._target: dict[str, Any] = {"repo_id": repo, "repo_type": kind}
+
+    def snapshot(self, revision: str | None) -> Snapshot:
+        """The repo at a tag, commit or (None) its main branch."""
+        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.hf_api import RepoFile
+
+        with self._errors():
+            try:
+                sha = self.api.repo_info(**self._target, revision=revision).sha
+                if sha is None:
+                    return Snapshot(None)
+                entries = list(self.api.list_repo_tree(**self._target, revision=sha, recursive=True))
+            except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+                return Snapshot(None)
+        files = {
+            entry.path: ("sha256", entry.lfs.sha256) if entry.lfs else ("git", entry.blob_id)
+            for entry in entries
+            if isinstance(entry, RepoFile) and entry.path not in HUB_OWNED
+        }
+        return Snapshot(sha, files)
+
+    def create(self, private: bool) -> None:
+        """Makes the repo if it is not there."""
+        with self._errors():
+            self.api.create_repo(**self._target, private=private, exist_ok=True)
+
+    def commit(self, folder: Path, changes: Changes, parent: str | None, message: str) -> str:
+        """One commit with all adds and deletes. Returns its SHA after the Hub has shown the very bytes of `folder`."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        operations: list[Any] = [CommitOperationAdd(p, folder / p) for p in (*changes.added, *changes.changed)]
+        operations += [CommitOperationDelete(path) for path in changes.deleted]
+        try:
+            with self._errors(), _quiet():
+                info = self.api.create_commit(
+                    **self._target, operations=operations, commit_message=message, parent_commit=parent
+                )
+            sha: str | None = info.oid
+        except HubError:
+            sha = None  # the answer may be lost though the commit was made: ask what is there
+            there = self.snapshot(None)
+            if there.sha in (None, parent) or difference(folder, there):
+                raise
+        there = self.snapshot(sha)
+        if there.sha is None or difference(folder, there):
+            raise HubError(
+                f"{self.repo} at {there.sha} on {self.endpoint} does not hold the bytes that were sent; "
+                "nothing was tagged; publish again"
+            )
+        return there.sha
+
+    def tag(self, tag: str, sha: str, message: str) -> None:
+        """One annotated tag. Tags are never moved."""
+        with self._errors():
+            self.api.create_tag(**self._target, tag=tag, tag_message=message, revision=sha)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Whatever goes wrong on the way becomes one line that names repo and endpoint. Absence passes through."""
+        import httpx
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        try:
+            yield
+        except (EntryNotFoundError, RevisionNotFoundError, RepositoryNotFoundError):
+            raise
+        except (httpx.TransportError, ConnectionError, TimeoutError) as error:
+            raise HubError(
+                f"the Hub at {self.endpoint} cannot be reached ({_line(error)}); check --endpoint or HF_ENDPOINT"
+            ) from None
+        except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+            # hf_xet reports its failures as RuntimeError, a refused card arrives as ValueError.
+            raise HubError(f"{self.repo} on {self.endpoint}: {_line(error)}; check token, name and rights") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Upload bars on a terminal only."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def difference(folder: Path, there: Snapshot) -> Changes:
+    """What would have to change for the Hub to hold exactly `folder`."""
+    here = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return Changes(
+        added=[name for name in here if name not in there.files],
+        changed=[name for name in here if name in there.files and not _same(here[name], *there.files[name])],
+        deleted=[name for name in there.files if name not in here],
+    )
+
+
+def _same(path: Path, algorithm: str, expected: str) -> bool:
+    return (sha256_file(path) if algorithm == "sha256" else git_blob_id(path)) == expected
+
+
+def git_blob_id(path: Path) -> str:
+    """The SHA-1 by which git names a file's contents."""
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__

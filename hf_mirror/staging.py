@@ -1,0 +1,224 @@
+"""A run folder becomes repo folders: Parquet files per subset and split, in the tier that each source allows.
+
+Pure folder to folder, no network. The same run folder gives the same bytes at any time of day. A split without rows
+gets no file, because `load_dataset` cannot read an empty Parquet file; its card says so.
+
+`mixed` holds the open domains only, because closed rows have other columns; where every domain is closed, it holds
+their closed rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Features
+
+from hf_mirror.errors import DataError
+from hf_mirror.files import read_json, read_table, to_arrow, write_rows
+from hf_mirror.mixed import check_weights, mix
+from hf_mirror.schema import BENCH, PAIR, READ_RATIONALE, SCENE
+from hf_mirror.tiers import CLOSED_BENCH, CLOSED_PAIR, CLOSED_RATIONALE, CLOSED_SCENE, ClosedDomain
+
+Report = dict[str, Any]
+
+ROLES = ("teacher", "student")
+MIXED = "mixed"
+READ_KEY = ("scene_id", "role", "sample_index")
+
+
+@dataclass
+class Staged:
+    """One dataset repo, ready but for its card: what lies where, and the facts its card needs.
+
+    `rows` counts rows per subset and split; `withheld` the closed thoughts that could not be masked, per domain.
+    """
+
+    name: str
+    kind: str
+    folder: Path
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    tiers: dict[str, str] = field(default_factory=dict)
+    withheld: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, float] | None = None
+    seed: int = 0
+
+    def path(self, subset: str, split: str) -> Path:
+        """Where a subset's split lies."""
+        return self.folder / subset / f"{split}.parquet"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with the reports of its domains, sorted by name."""
+
+    directory: Path
+    reports: Mapping[str, Report]
+
+    @staticmethod
+    def open(directory: Path) -> Run:
+        """Reads every `<domain>/report.json`; none at all is a DataError."""
+        if not directory.is_dir():
+            raise DataError(f"{directory} is not a folder; give the folder that `mirror build --out` wrote")
+        reports = {path.parent.name: read_json(path) for path in sorted(directory.glob("*/report.json"))}
+        if not reports:
+            raise DataError(f"{directory} holds no built domain (no */report.json); run `mirror build` into it first")
+        for name, report in reports.items():
+            if not isinstance(report, dict) or not isinstance(report.get("source"), dict):
+                raise DataError(f"{directory / name / 'report.json'} names no source; run `mirror build` again")
+        return Run(directory, reports)
+
+    def closed(self, domain: str) -> bool:
+        """Whether the source may not be redistributed. Only a plain `true` in the report opens it."""
+        return self.reports[domain]["source"].get("redistributable") is not True
+
+    def generators(self) -> list[dict[str, str]]:
+        """Who wrote and who read, over all domains: distinct `{domain, role, model, revision}`, reader included."""
+        found = set()
+        for domain in self.reports:
+            for role in ROLES:
+                for kind, columns in (
+                    ("rationales", ["model", "model_revision"]),
+                    ("readings", ["reader", "reader_revision"]),
+                ):
+                    for path in _files(self.directory / domain / kind / role):
+                        for row in read_table(path).select(columns).group_by(columns).aggregate([]).to_pylist():
+                            found.add((domain, role if kind == "rationales" else "reader", *row.values()))
+        return [dict(zip(("domain", "role", "model", "revision"), line, strict=True)) for line in sorted(found)]
+
+
+def stage_datasets(run: Run, out: Path, *, seed: int = 0, weights: Mapping[str, float] | None = None) -> list[Staged]:
+    """Writes the Parquet files of all dataset repos that the run has rows for, under `out/<repo>/`, in order."""
+    pool = [name for name in run.reports if not run.closed(name)] or list(run.reports)
+    check_weights(weights, dict.fromkeys(pool))
+    closed = {name: ClosedDomain(run.directory / name) for name in run.reports if run.closed(name)}
+    staged = []
+    for kind, stage in STAGES.items():
+        repo = Staged(f"mirror-{kind}", kind, out / f"mirror-{kind}", seed=seed)
+        for split in stage.splits:
+            tables = {name: _table(run, name, split, kind, closed.get(name), repo) for name in run.reports}
+            for name, table in tables.items():
+                _write(repo, name, split, table)
+            present = {name: table for name, table in tables.items() if name in pool and table is not None}
+            if stage.mixed and present:
+                _write(repo, MIXED, split, mix(present, weights, seed))
+        repo.rows = {subset: counts for subset, counts in sorted(repo.rows.items()) if counts}
+        repo.tiers = {name: "closed" if name in closed else "open" for name in run.reports if name in repo.rows}
+        if MIXED in repo.rows:
+            repo.tiers[MIXED] = "closed" if pool[0] in closed else "open"
+            repo.weights = dict(weights) if weights else None
+        repo.withheld = {name: domain.withheld.get(kind, 0) for name, domain in closed.items() if name in repo.rows}
+        staged += [repo] if repo.rows else []
+    return staged
+
+
+def _table(run: Run, domain: str, split: str, kind: str, closed: ClosedDomain | None, repo: Staged) -> pa.Table | None:
+    stage = STAGES[kind]
+    rows, unread = stage.load(run.directory, domain, split)
+    if rows is None or not rows.num_rows:
+        return None
+    if kind == "rationales":
+        repo.unread[domain] = repo.unread.get(domain, 0) + unread
+    if closed is not None:
+        return to_arrow(getattr(closed, kind)(rows), stage.closed)
+    return to_arrow(rows, stage.open)
+
+
+def _write(repo: Staged, subset: str, split: str, table: pa.Table | None) -> None:
+    if table is not None and table.num_rows:
+        write_rows(repo.path(subset, split), table, Features.from_arrow_schema(table.schema))
+        repo.rows.setdefault(subset, {})[split] = table.num_rows
+
+
+# --- what the stages left behind: one loader per kind, giving (rows, unread) --------------------------------------
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+
+
+def _one_file(path: Path) -> tuple[pa.Table | None, int]:
+    return (read_table(path), 0) if path.is_file() else (None, 0)
+
+
+def _scenes(directory: Path, domain: str, split: str) -> tuple[pa.Table | None, int]:
+    return read_table(directory / domain / "scenes" / f"{split}.parquet"), 0
+
+
+def _preferences(directory: Path, domain: str, split: str) -> tuple[pa.Table | None, int]:
+    return _one_file(directory / domain / "preferences" / f"{split}.parquet")
+
+
+def _bench(directory: Path, domain: str, split: str) -> tuple[pa.Table | None, int]:
+    return _one_file(directory / "bench" / f"{domain}.parquet")
+
+
+def _rationales(directory: Path, domain: str, split: str) -> tuple[pa.Table | None, int]:
+    """What both roles wrote in this split, each beside its reading where there is one, joined by READ_KEY."""
+    folder = directory / domain
+    parts, missing = [], 0
+    for role in ROLES:
+        written = _concat([read_table(path) for path in _files(folder / "rationales" / role)])
+        if written is None:
+            continue
+        written = written.filter(pc.equal(written["split"], split))
+        order = _order(_keys(written, folder / "rationales" / role))
+        written = written.take(pa.array(order, pa.int64()))
+        readings = _concat([read_table(path) for path in _files(folder / "readings" / role)])
+        where = (
+            {} if readings is None else {key: i for i, key in enumerate(_keys(readings, folder / "readings" / role))}
+        )
+        indices = [where.get(key) for key in _keys(written, folder / "rationales" / role)]
+        missing += indices.count(None)
+        for name, kind in (
+            ("reader", pa.string()),
+            ("reader_revision", pa.string()),
+            ("choice_probs", pa.list_(pa.float32())),
+        ):
+            nothing = pa.chunked_array([pa.nulls(len(indices), kind)])
+            column = nothing if readings is None else readings[name].take(pa.array(indices, pa.int64()))
+            written = written.append_column(name, column)
+        parts.append(written)
+    return _concat(parts), missing
+
+
+def _concat(tables: list[pa.Table]) -> pa.Table | None:
+    return pa.concat_tables(tables) if tables else None
+
+
+def _keys(table: pa.Table, folder: Path) -> list[tuple[str, str, int]]:
+    keys = list(zip(*(table.column(name).to_pylist() for name in READ_KEY), strict=True))
+    if len(set(keys)) != len(keys):
+        raise DataError(
+            f"{folder} holds rows with the same scene_id, role and sample_index; delete it and write it again"
+        )
+    return keys
+
+
+def _order(keys: list[tuple[str, str, int]]) -> list[int]:
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One dataset repo: its splits, how its rows are found, and their columns in either tier."""
+
+    splits: tuple[str, ...]
+    load: Callable[[Path, str, str], tuple[pa.Table | None, int]]
+    open: Features
+    closed: Features
+    mixed: bool = True
+
+
+# In the order of publication: each is made from the ones before it.
+STAGES = {
+    "scenes": Stage(("train", "validation", "test"), _scenes, SCENE, CLOSED_SCENE),
+    "rationales": Stage(("train", "validation"), _rationales, READ_RATIONALE, CLOSED_RATIONALE),
+    "preferences": Stage(("train", "validation"), _preferences, PAIR, CLOSED_PAIR),
+    "bench": Stage(("test",), _bench, BENCH, CLOSED_BENCH, mixed=False),
+}
