@@ -29,6 +29,7 @@ def score(rows: Sequence[Row], choice_probs: Sequence[Sequence[float] | None], *
     then over scenes, and position is read in the random order.
     """
     kept = [i for i, row in enumerate(rows) if all(row["variant"][key] == value for key, value in HEADLINE.items())]
+    kept.sort(key=lambda i: (rows[i]["scene_id"], rows[i]["variant_id"]))  # sums then do not depend on row order
     rows = [rows[i] for i in kept]
     table = _Table.of(rows)
     probs = metrics.pad([choice_probs[i] for i in kept], table.n_options)
@@ -39,11 +40,8 @@ def score(rows: Sequence[Row], choice_probs: Sequence[Sequence[float] | None], *
         "chance": table.per_scene(metrics.chance(table.n_options), shifted),
         "popularity": table.per_scene(popularity, shifted),
     }
-    if in_random.any():
-        position = np.zeros_like(probs)
-        fitted = metrics.position_only(table.truth[in_random], table.n_options[in_random])
-        position[in_random, : fitted.shape[1]] = fitted
-        baselines["position_only"] = table.per_scene(position, in_random)
+    slots = metrics.position_only(table.truth, table.n_options, in_random)
+    baselines["position_only"] = table.per_scene(slots, shifted)
     seen = metrics.scored(probs[shifted]).astype(float)
     return {
         "regime": ", ".join(sorted({row["regime"] for row in rows})),
@@ -52,7 +50,7 @@ def score(rows: Sequence[Row], choice_probs: Sequence[Sequence[float] | None], *
         "coverage": float(metrics.per_scene(seen, table.scene[shifted], table.n_scenes).mean()),
         "scores": table.intervals(values, seed),
         "baselines": {name: table.intervals(of, seed) for name, of in baselines.items()},
-        "position": table.position(probs),
+        "position": table.position(probs, slots),
         "design_effect": metrics.design_effect(values["accuracy"], table.users),
         "minimum_detectable_difference": metrics.minimum_detectable_difference(values["accuracy"], table.users),
         "underpowered": len(np.unique(table.users)) < UNDERPOWERED,
@@ -119,13 +117,19 @@ class _Table:
             if found[name].any()
         }
 
-    def position(self, probs: metrics.Floats) -> dict[str, Any]:
-        """Where choices and truths fall in the random order, per K, and how often the order changes the choice."""
+    def position(self, probs: metrics.Floats, slots: metrics.Floats) -> dict[str, Any]:
+        """Where choices and truths fall in the random order, per K, how often the order changes the choice, and what
+        the slot alone gives in that order (`slots`, fitted on the same rows: an upper bound)."""
         chosen = metrics.choices(probs)
         truth = metrics.choices(np.eye(probs.shape[1])[self.truth])
         by_item = metrics.by_item(chosen, self.ranks)
         return {
             "choice_share": metrics.slot_shares(chosen[self.random], self.n_options[self.random]),
             "truth_share": metrics.slot_shares(truth[self.random], self.n_options[self.random]),
+            "slot_accuracy": self._slot_accuracy(slots),
             "flip_rate": metrics.flip_rate(by_item, self.scene, self.random, self.n_scenes),
         }
+
+    def _slot_accuracy(self, slots: metrics.Floats) -> float | None:
+        hits = metrics.accuracy(slots[self.random], self.truth[self.random])
+        return float(hits.mean()) if len(hits) else None

@@ -38,7 +38,7 @@ READ = ["scene_id", "role", "sample_index", "reader", "reader_revision", "choice
 
 
 def read_scenes(folder: Path) -> Columns:
-    """The train and validation scenes of a domain: id, split, row, K, truth and its as-of count, shape [scenes] each."""
+    """The train and validation scenes of a domain: id, split, row, K, truth and its as-of count, each [scenes]."""
     paths = [folder / "scenes" / f"{split}.parquet" for split in SPLITS]
     tables = [_read(path, SHOWN) for path in paths]
     table = pa.concat_tables(tables)

@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
 
 
 def to_arrow(rows: pa.Table | Iterable[Mapping[str, Any]], features: Features) -> pa.Table:
-    """Rows (dicts, open maps as Python values or JSON text) or an Arrow table, in the columns and types of `features`."""
+    """Rows (dicts, open maps as values or JSON text) or an Arrow table, in the columns and types of `features`."""
     from datasets.table import table_cast
 
     if not isinstance(rows, pa.Table):

@@ -89,8 +89,8 @@ def _footnotes(blocks: Mapping[tuple[str, ...], list[Result]]) -> str:
         "Accuracy (%) and log-loss (nats) are averaged over the cyclic orders of a scene's options, then over scenes.",
         "Invalid and over-length rows count as wrong; coverage (%) is the share of rows that the model could answer.",
         "Intervals: 95 %, users drawn with replacement (below 100 users: cluster-robust t). A – means one user.",
-        "* baseline. chance: uniform. popularity: interactions before the scene, +1. position-only: the truths'",
-        "  share of each slot, fitted on the random-order rows that it is scored on: the most that slots give.",
+        "* baseline. chance: uniform. popularity: interactions before the scene, +1. position-only: the truths' share",
+        "  of each slot, which over all cyclic orders leaves chance.",
     ]
     if any(result["underpowered"] for result in results):
         widest = max((r["minimum_detectable_difference"] or 0) for r in results if r["underpowered"])

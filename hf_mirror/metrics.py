@@ -266,15 +266,16 @@ def popularity(asof_counts: Sequence[Sequence[int]], n_options: Ints) -> Floats:
     return padded / padded.sum(axis=1, keepdims=True)
 
 
-def position_only(truth: Ints, n_options: Ints) -> Floats:
+def position_only(truth: Ints, n_options: Ints, fit: Bools) -> Floats:
     """Per K, the share of truths in each slot with +1 smoothing, (n_slot + 1) / (n + K), as every row's probabilities,
-    shape [N, max K].
+    shape [N, max K]; a K without rows to fit on gets chance.
 
-    Fitted on the rows that it is scored on: an in-sample upper bound of what the slot alone gives. On fair rows in
-    random order it exceeds chance by luck only, and the more so the fewer rows there are.
+    Fitted on the rows `fit`. Scored on those same rows it is an upper bound of what the slot alone gives, above chance
+    by luck even on fair rows; scored over all cyclic shifts it is at chance whatever it has learned.
     """
     shares = np.zeros((len(truth), int(n_options.max(initial=1))))
     for size in np.unique(n_options):
         rows = n_options == size
-        shares[rows, :size] = (np.bincount(truth[rows], minlength=size)[:size] + 1) / (rows.sum() + size)
+        known = truth[rows & fit]
+        shares[rows, :size] = (np.bincount(known, minlength=size)[:size] + 1) / (len(known) + size)
     return shares

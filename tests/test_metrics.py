@@ -119,7 +119,7 @@ def test_probabilities_bound_their_metrics_and_baselines_sum_to_one(data):
     for baseline in (
         metrics.chance(sizes),
         metrics.popularity(counts, sizes),
-        metrics.position_only(truth, sizes),
+        metrics.position_only(truth, sizes, rng.random(len(sizes)) < 0.5),
     ):
         assert baseline.sum(axis=1) == pytest.approx(1)
         assert all((row[size:] == 0).all() for row, size in zip(baseline, sizes, strict=True))
@@ -128,9 +128,10 @@ def test_probabilities_bound_their_metrics_and_baselines_sum_to_one(data):
 def test_baselines_by_hand():
     assert metrics.chance(ints(2, 4)).tolist() == [[0.5, 0.5, 0, 0], [0.25] * 4]
     assert metrics.popularity([[3, 0], [0, 0]], ints(2, 2)).tolist() == [[0.8, 0.2], [0.5, 0.5]]
-    position = metrics.position_only(ints(0, 0, 1, 2), ints(2, 2, 2, 3))
-    assert position[:3] == pytest.approx(np.tile([3 / 5, 2 / 5, 0], (3, 1)))
-    assert position[3] == pytest.approx([1 / 4, 1 / 4, 2 / 4])
+    fit = np.array([True, True, True, False, False])
+    position = metrics.position_only(ints(0, 0, 1, 1, 2), ints(2, 2, 2, 2, 3), fit)
+    assert position[:4] == pytest.approx(np.tile([3 / 5, 2 / 5, 0], (4, 1)))
+    assert position[4] == pytest.approx([1 / 3, 1 / 3, 1 / 3])
 
 
 def test_a_slot_reader_gets_exactly_one_over_k_over_all_shifts():
