@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hf_mirror import __version__, domains, splits, tables
+from hf_mirror.audit import option_audit
 from hf_mirror.errors import ConfigError
 from hf_mirror.exposure import REGIMES
 from hf_mirror.files import canonical_json, write_json, write_rows
@@ -105,38 +104,9 @@ def _write_scenes(
         drafts, reports[name] = draw(world, name, round(share * settings.scenes), regime, secret, progress)
         built = list(rows(world, drafts, name, regime, renderer))
         _check_prompts(domain, built)
-        audits[name] = popularity_audit(built)
+        audits[name] = option_audit(world, drafts)
         write_rows(folder / "scenes" / f"{name}.parquet", built, SCENE)
     return reports, audits
-
-
-def popularity_audit(scenes: list[dict[str, Any]]) -> dict[str, Any]:
-    """How often the truth is the most, least or median popular option, against chance; ties share their hit.
-
-    Each entry has the mean, its standard error over users (scenes of a user are one cluster) and chance = mean 1/K.
-    In the matched regime all three should lie within two standard errors of chance.
-    """
-    if not scenes:
-        return {"scenes": 0}
-    hits: dict[str, list[float]] = {"most_popular": [], "least_popular": [], "median_popular": []}
-    for scene in scenes:
-        counts = np.array([option["asof_count"] for option in scene["exposure"]])
-        middle = np.sort(counts)[(len(counts) - 1) // 2]
-        for name, target in (
-            ("most_popular", counts.max()),
-            ("least_popular", counts.min()),
-            ("median_popular", middle),
-        ):
-            tied = counts == target
-            hits[name].append(float(tied[scene["choice_index"]] / tied.sum()))
-    chance = np.array([1 / len(scene["exposure"]) for scene in scenes])
-    users = np.unique([scene["user_id"] for scene in scenes], return_inverse=True)[1]
-    audit: dict[str, Any] = {"scenes": len(scenes), "chance": round(float(chance.mean()), 4)}
-    for name, values in hits.items():
-        excess = np.bincount(users, np.array(values) - chance)
-        error = float(np.sqrt((excess**2).sum())) / len(scenes)
-        audit[name] = {"share": round(float(np.mean(values)), 4), "standard_error": round(error, 4)}
-    return audit
 
 
 def _table_counts(clean: Tables) -> dict[str, Any]:

@@ -15,12 +15,13 @@ import numpy as np
 
 
 def digest(*parts: object) -> str:
-    """SHA-256, in hex, of the parts; lengths are hashed too, so that no two lists of parts run together."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        data = str(part).encode()
-        hasher.update(len(data).to_bytes(8, "big") + data)
-    return hasher.hexdigest()
+    """SHA-256, in hex, of the parts."""
+    return hashlib.sha256(_framed(parts)).hexdigest()
+
+
+def _framed(parts: Sequence[object]) -> bytes:
+    """The parts as text, each after its length, so that no two lists of parts run together."""
+    return b"".join(len(data).to_bytes(8, "big") + data for data in (str(part).encode() for part in parts))
 
 
 def seed(*parts: object) -> int:
@@ -40,8 +41,7 @@ def content_digest(data: bytes) -> str:
 
 def event_key(secret: bytes, domain: str, user: str, item: str, timestamp_ms: int, ordinal: int) -> bytes:
     """32 bytes that name one event; `ordinal` numbers events with the same user, item and time."""
-    message = "\0".join((domain, user, item, str(timestamp_ms), str(ordinal)))
-    return hmac.digest(secret, message.encode(), "sha256")
+    return hmac.digest(secret, _framed((domain, user, item, timestamp_ms, ordinal)), "sha256")
 
 
 def scene_id(domain: str, user: str, timestamp_ms: int, rank: int, exposure: Sequence[str]) -> str:

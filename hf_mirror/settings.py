@@ -19,7 +19,9 @@ def load_yaml(path: Path, kind: type[T]) -> T:
     import yaml
 
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        value = yaml.safe_load(text)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; give the path of a pipeline YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -40,6 +42,22 @@ def parse(value: Any, kind: type[T], where: str) -> T:
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
     return kind(**{key: _value(item, hints[key], f"{where}: {key}") for key, item in value.items()})
+
+
+def _refuse_repeated_keys(node: Any, path: Path) -> None:
+    """YAML would keep the last of two equal keys, in silence."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, inner in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
+            seen.add(key.value)
+            _refuse_repeated_keys(inner, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            _refuse_repeated_keys(inner, path)
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:

@@ -233,7 +233,8 @@ def _report(name: str) -> dict[str, Any]:
     closed = name == "films"
     part = {"regime": "popularity_matched", "candidates": 10, "dropped": {"not_needed": 4}}
     share = {"share": 0.25, "standard_error": 0.1}
-    audit = {"scenes": 6, "chance": 0.25, "most_popular": share, "least_popular": share, "median_popular": share}
+    shares = dict.fromkeys(("most_popular", "least_popular", "median_popular", "newest", "oldest"), share)
+    audit = {"scenes": 6, "chance": 0.25, **shares}
     return {
         "domain": name,
         "positive": "a rating of four or more",

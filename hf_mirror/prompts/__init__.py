@@ -22,7 +22,7 @@ LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ANSWER_PREFIX = "Behavior: ["
 SEPARATOR = "\n\n---\n\n"
 
-_ANSWER = re.compile(r"Behaviou?r:\s*\[\s*([A-Za-z])\s*\]")
+_ANSWER = re.compile(r"behaviou?r:\s*\[\s*([a-z])\s*\]", re.IGNORECASE)
 
 
 def answer_line(index: int) -> str:
