@@ -40,8 +40,8 @@ def launch(method: str, config: Path, accelerate: str, output: Path, arguments: 
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", *run],
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *threads, *run],
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,

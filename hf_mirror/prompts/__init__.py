@@ -22,7 +22,7 @@ LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ANSWER_PREFIX = "Behavior: ["
 SEPARATOR = "\n\n---\n\n"
 
-_ANSWER = re.compile(r"behaviou?r:\s*\[\s*([a-z])\s*\]", re.IGNORECASE)
+_ANSWER = re.compile(r"behaviou?r:\s*\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCII)
 
 
 def answer_line(index: int) -> str:
