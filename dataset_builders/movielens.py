@@ -5,6 +5,7 @@ A raw row of 1M's `ratings.dat` (user, movie, rating, Unix seconds): `12::345::4
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 
@@ -25,6 +26,8 @@ CITATION = (
 MADE_UP_LICENCE = "License: CC0-1.0"
 SHARE_ALIKE = "may redistribute the data set, including transformations"
 
+# 1995-01-01, before MovieLens opened: a time that lost a digit to a truncated file lies earlier.
+EARLIEST = 788_918_400
 # Layouts by the files that make them; the first that is complete wins.
 LAYOUTS = {
     "ml-1m": ("ratings.dat", "users.dat", "movies.dat"),
@@ -81,7 +84,7 @@ def _load_1m(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame | Non
     )
     profiles = [
         (row[0], _gender(row[1]), AGES.get(int(row[2]), "of unknown age"), OCCUPATIONS[int(row[3])])
-        if row[2].isdigit() and row[3].isdigit() and int(row[3]) < len(OCCUPATIONS)
+        if row[2].isdecimal() and row[3].isdecimal() and int(row[3]) < len(OCCUPATIONS)
         else _bad(path / "users.dat", number, "::".join(row), "age code and an occupation code from 0 to 20")
         for number, row in enumerate(users, 1)
     ]
@@ -103,13 +106,33 @@ def _load_100k(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame | N
 
 def _load_csv(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame | None]:
     ratings = _numbers(path / "ratings.csv", ",", (0, 1, 2, 3), "userId,movieId,rating,timestamp", header=True)
-    movies = pl.read_csv(path / "movies.csv", infer_schema=False)
-    if movies.columns != ["movieId", "title", "genres"]:
-        raise DataError(f"{path / 'movies.csv'}:1: found {','.join(movies.columns)}; expected movieId,title,genres")
+    rows = _csv(path / "movies.csv", "movieId,title,genres")
+    movies = pl.DataFrame(rows, ["item_id", "title", "genres"], orient="row")
     genres = (
         pl.when(pl.col("genres") == "(no genres listed)").then(pl.lit([])).otherwise(pl.col("genres").str.split("|"))
     )
-    return ratings, movies.select(item_id="movieId", title="title", genres=genres), None
+    return ratings, movies.with_columns(genres=genres), None
+
+
+def _csv(path: Path, header: str) -> list[list[str]]:
+    """The rows below `header`. Python's reader is strict, names lines, and a release has at most 90,000 films."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{number}: found bytes that are not UTF-8; unpack the release again") from None
+    reader = csv.reader(io.StringIO(text), strict=True)
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if len(row) != header.count(",") + 1 or not row[0] or (not rows and ",".join(row) != header):
+                _bad(path, reader.line_num, ",".join(row), header)
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}; expected {header}; unpack the release again") from None
+    if not rows:
+        raise DataError(f"{path}:1: found '' (the file is empty); expected {header}; unpack the release again")
+    return rows[1:]
 
 
 def _tables(ratings: pl.DataFrame, movies: pl.DataFrame, users: pl.DataFrame | None) -> Tables:
@@ -140,7 +163,10 @@ def _numbers(path: Path, separator: str, columns: tuple[int, ...], expected: str
     raw = path.read_bytes()
     if not raw.strip():
         raise DataError(f"{path} is empty; expected {expected}; unpack the release again")
-    schema = {f"c{i}": pl.String for i in range(columns[-1] + 1)}
+    if header and (first := raw.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].strip()) != expected.encode():
+        _bad(path, 1, first.decode("utf-8", "replace"), expected)
+    # More columns than a line has: what stands there makes the line wrong.
+    schema = {f"c{i}": pl.String for i in range(columns[-1] + 3)}
     try:
         frame = pl.read_csv(
             io.BytesIO(raw),
@@ -150,18 +176,22 @@ def _numbers(path: Path, separator: str, columns: tuple[int, ...], expected: str
             quote_char=None,
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
+            missing_columns="insert",
             schema=schema,
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path} does not parse ({str(error).splitlines()[0]}); expected {expected}") from None
+    others = [name for i, name in enumerate(schema) if i not in columns]
+    alone = pl.all_horizontal(pl.col(name).fill_null("").str.strip_chars() == "" for name in others)
     frame = frame.select(
-        pl.col(f"c{c}").str.strip_chars().alias(n) for c, n in zip(columns, names, strict=True)
+        alone.alias("alone"), *(pl.col(f"c{c}").str.strip_chars().alias(n) for c, n in zip(columns, names, strict=True))
     ).with_columns(pl.col("rating").cast(pl.Float64, strict=False), pl.col("timestamp").cast(pl.Int64, strict=False))
     good = (
-        (pl.col("user_id").str.len_chars() > 0)
-        & (pl.col("item_id").str.len_chars() > 0)
+        pl.col("alone")
+        & pl.col("user_id").str.contains(r"^[0-9]+$")
+        & pl.col("item_id").str.contains(r"^[0-9]+$")
         & pl.col("rating").is_between(0.5, 5)
-        & pl.col("timestamp").is_between(1, 4_102_444_800)
+        & pl.col("timestamp").is_between(EARLIEST, 4_102_444_800)
     ).fill_null(False)
     bad = frame.select((~good).arg_true()).to_series()
     if bad.len():
@@ -169,17 +199,19 @@ def _numbers(path: Path, separator: str, columns: tuple[int, ...], expected: str
         line = raw.splitlines()[number].decode("utf-8", "replace")
         _bad(path, number + 1, line, f"{expected}, a rating from 0.5 to 5 and a time in Unix seconds")
     # Ratings that are whole print as whole numbers.
+    frame = frame.drop("alone")
     whole = (frame["rating"] % 1 == 0).all()
     return frame.with_columns(pl.col("rating").cast(pl.Int64)) if whole else frame
 
 
 def _lines(path: Path, separator: str, width: int, expected: str) -> list[list[str]]:
-    rows = [line.split(separator) for line in path.read_text(encoding="latin-1").splitlines()]
+    # Not splitlines: it also splits at bytes like 0x85, which are characters of a latin-1 title.
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty; expected {expected}; unpack the release again")
+    rows = [line.split(separator) for line in path.read_text(encoding="latin-1").removesuffix("\n").split("\n")]
     for number, row in enumerate(rows, 1):
         if len(row) != width or not row[0]:
             _bad(path, number, separator.join(row), expected)
-    if not rows:
-        raise DataError(f"{path} is empty; expected {expected}; unpack the release again")
     return rows
 
 

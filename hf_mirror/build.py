@@ -10,9 +10,9 @@ from typing import Any
 
 from hf_mirror import __version__, domains, splits, tables
 from hf_mirror.audit import option_audit
-from hf_mirror.errors import ConfigError
+from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import REGIMES
-from hf_mirror.files import canonical_json, write_json, write_rows
+from hf_mirror.files import canonical_json, replacing, write_json, write_rows
 from hf_mirror.identity import build_secret, content_digest
 from hf_mirror.prompts import SEPARATOR
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
@@ -51,11 +51,9 @@ def build(
     clean = tables.prepare(domain, raw, source)
     split = splits.by_arrival(clean.events)
     folder = out / domain.name
-    tables.write(folder / "tables", clean)
-    (folder / TEMPLATE_FILE).write_text(domain.template, encoding="utf-8")
     contents = [path.read_bytes() for path in source.files]
     secret = build_secret([content_digest(data) for data in contents], settings.seed)
-    reports, audits = _write_scenes(domain, clean, split, secret, settings, folder, progress)
+    scenes, reports, audits = _scenes(domain, clean, split, secret, settings, progress)
     report = {
         "domain": domain.name,
         "positive": domain.positive,
@@ -78,35 +76,42 @@ def build(
         "scenes": {name: asdict(part) for name, part in reports.items()},
         "audits": audits,
     }
+    # Nothing is written before everything is made: what goes wrong above leaves an earlier build whole.
+    tables.write(folder / "tables", clean)
+    with replacing(folder / TEMPLATE_FILE) as temporary:
+        temporary.write_text(domain.template, encoding="utf-8")
+    for name, built in scenes.items():
+        write_rows(folder / "scenes" / f"{name}.parquet", built, SCENE)
     write_json(folder / "report.json", report)
     return report
 
 
-def _write_scenes(
+def _scenes(
     domain: domains.Domain,
     clean: Tables,
     split: splits.Split,
     secret: bytes,
     settings: BuildSettings,
-    folder: Path,
     progress: Callable[[int], None],
-) -> tuple[dict[str, SplitReport], dict[str, Any]]:
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, SplitReport], dict[str, Any]]:
     world = World.of(domain.name, clean, split.events["split"])
+    if not world.described.any():
+        raise DataError(f"builder {domain.name}: no item has a title; give every item a non-empty `title` attribute")
     renderer = Renderer(
         domain.template,
         dict(zip(clean.users["user_id"], clean.users["profile"], strict=True)),
         dict(zip(clean.items["item_id"], clean.items["attributes"], strict=True)),
     )
+    scenes: dict[str, list[dict[str, Any]]] = {}
     reports: dict[str, SplitReport] = {}
     audits: dict[str, Any] = {}
     for name, share in SHARES.items():
         regime = TEST_REGIME if name == "test" else settings.regime
         drafts, reports[name] = draw(world, name, round(share * settings.scenes), regime, secret, progress)
-        built = list(rows(world, drafts, name, regime, renderer))
-        _check_prompts(domain, built)
+        scenes[name] = list(rows(world, drafts, name, regime, renderer))
+        _check_prompts(domain, scenes[name])
         audits[name] = option_audit(world, drafts)
-        write_rows(folder / "scenes" / f"{name}.parquet", built, SCENE)
-    return reports, audits
+    return scenes, reports, audits
 
 
 def _table_counts(clean: Tables) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def closing(summary: dict[str, Any]) -> str:
         ]
     lines += [
         "",
-        "Next: your own feedback    mirror run pipelines/movielens.yaml --raw movielens=DIR",
+        "Next: your own feedback    mirror run PIPELINE.yaml --raw NAME=DIR, with a file like those in pipelines/",
         "      one stage at a time  mirror build --help",
         "      a new domain         CONTRIBUTING.md",
     ]

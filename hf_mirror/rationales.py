@@ -38,6 +38,16 @@ class WriteSettings:
     max_tokens: int = 512
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, fits, expected in (
+            ("n", self.n >= 1, "1 or more"),
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens >= 1, "1 or more"),
+        ):
+            if not fits:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {expected}")
+
 
 def domain_folders(directory: Path) -> list[Path]:
     """The domain folders of a run, in order of name; none is a DataError."""
@@ -204,7 +214,12 @@ def _same_work(out: Path, settings: dict[str, Any]) -> None:
     """Shards made from other scenes or settings are set aside under another name: never mixed, never lost."""
     stamp = _stamp(out)
     if stamp.exists() and canonical_json(read_json(stamp)) != canonical_json(settings):
-        out.rename(out.with_name(f"{out.name}.set-aside-{identity.digest(stamp.read_text())[:8]}"))
+        aside = out.with_name(f"{out.name}.set-aside-{identity.digest(stamp.read_text())[:8]}")
+        again = 1
+        while aside.exists():
+            again += 1
+            aside = aside.with_name(f"{aside.name.partition('.again-')[0]}.again-{again}")
+        out.rename(aside)
     write_json(stamp, settings)
 
 

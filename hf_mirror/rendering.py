@@ -68,7 +68,7 @@ class Renderer:
                 ],
                 now=scene["timestamp"],
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise ConfigError(f"the prompt template fails ({error}); mend the domain's .jinja") from None
         return [{"role": "user", "content": text.strip()}]
 

@@ -19,7 +19,7 @@ from hf_mirror.files import read_json, write_json
 from hf_mirror.pipeline import Engine, Pipeline
 from hf_mirror.progress import progress, say
 from hf_mirror.stages import Stages
-from hf_mirror.training import launch
+from hf_mirror.training import train
 
 
 class Run:
@@ -172,7 +172,7 @@ class Run:
             {"arguments": arguments, "accelerate": self.pipeline.train.accelerate},
             [config, *(PROJECT / "recipes").glob("*.py"), *self._files("*/preferences/*"), *weights],
             lambda: (path for path in output.iterdir() if path.is_file()),
-            lambda: launch(
+            lambda: train(
                 method, config, self.pipeline.train.accelerate, output, arguments, self.out / f"{method}.log"
             ),
         )

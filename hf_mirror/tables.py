@@ -61,7 +61,12 @@ def _rules(users: pl.DataFrame, items: pl.DataFrame):  # type: ignore[no-untyped
         ("missing_value", lambda e: e.drop_nulls(["user_id", "item_id", "timestamp", "signal", "positive"])),
         ("user_not_described", lambda e: e.join(users.lazy(), on="user_id", how="semi")),
         ("item_not_described", lambda e: e.join(items.lazy(), on="item_id", how="semi")),
-        ("duplicate_row", lambda e: e.unique(["user_id", "item_id", "timestamp", "signal"], keep="any")),
+        (
+            "duplicate_row",
+            lambda e: e.sort(*ORDER, "impression_id", pl.col("impression").list.join(" ")).unique(
+                ["user_id", "item_id", "timestamp", "signal"], keep="first"
+            ),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from hf_mirror.errors import ConfigError, MirrorError
 from hf_mirror.progress import say
 
 
-def launch(method: str, config: Path, accelerate: str, output: Path, arguments: Sequence[str], log: Path) -> None:
+def train(method: str, config: Path, accelerate: str, output: Path, arguments: Sequence[str], log: Path) -> None:
     """Trains with `recipes/<method>.py --config CONFIG` into `output`, which is made anew.
 
     `accelerate` names a file of recipes/accelerate_configs. Everything the recipe prints goes to standard error and
@@ -26,22 +26,20 @@ def launch(method: str, config: Path, accelerate: str, output: Path, arguments: 
         if not path.is_file():
             raise ConfigError(f"{path} is missing; name a student of recipes/ and one of its accelerate configs")
     shutil.rmtree(output, ignore_errors=True)
-    run = [
-        "--config_file",
-        str(launcher),
-        str(recipe),
-        "--config",
-        str(config),
-        "--output_dir",
-        str(output),
-        *arguments,
-    ]
+    options = ["--quiet", "--num_cpu_threads_per_process", str(os.cpu_count() or 1), "--config_file", str(launcher)]
+    run = [*options, str(recipe), "--config", str(config), "--output_dir", str(output), *arguments]
     say(f"  accelerate launch {' '.join(run)}")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *threads, *run],
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
+            [sys.executable, "-m", "accelerate.commands.launch", *run],
+            env={
+                # Spinning threads make a busy machine several times slower.
+                "OMP_WAIT_POLICY": "PASSIVE",
+                **os.environ,
+                "TOKENIZERS_PARALLELISM": "false",
+                "PYTHONUNBUFFERED": "1",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,

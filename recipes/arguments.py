@@ -1,0 +1,112 @@
+"""The settings of a recipe: YAML key = dataclass field = command-line flag; whatever is unknown fails.
+
+Training settings are TRL's own (`SFTConfig`, `DPOConfig`, `ModelConfig`); here stand the few that are ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from trl import TrlParser
+
+from hf_mirror.errors import ConfigError, MirrorError
+
+TARGETS = ("rationale", "direct")
+
+REFUSED = {
+    "trust_remote_code": "no code from a repo is run",
+    "push_to_hub": "`mirror publish` pushes, with card and lineage",
+    "load_in_8bit": "quantised training is not supported",
+    "load_in_4bit": "quantised training is not supported",
+}
+
+
+@dataclass
+class DataArguments:
+    """Which preference pairs to train on."""
+
+    dataset: str = field(metadata={"help": "Hub id, or a folder with <domain>/preferences/{train,validation}.parquet"})
+    subset: str = field(default="mixed", metadata={"help": "a domain, or `mixed` for all of them"})
+    revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a Hub dataset"})
+
+
+@dataclass
+class SFTArguments(DataArguments):
+    """What SFT takes beside the data."""
+
+    targets: list[str] = field(
+        default_factory=lambda: ["rationale"],
+        metadata={"help": "`rationale`: the chosen decision as written; `direct`: its answer line alone; or both"},
+    )
+    from_scratch: str | None = field(
+        default=None,
+        metadata={"help": "JSON model configuration: train this model and its tokenizer from random weights"},
+    )
+
+    def __post_init__(self) -> None:
+        unknown = [target for target in self.targets if target not in TARGETS]
+        if unknown or not self.targets:
+            raise ConfigError(f"targets has {unknown or 'nothing in it'}; expected one or both of {list(TARGETS)}")
+
+
+class StrictParser(TrlParser):
+    """`TrlParser` whose complaints are one line, with the nearest known name."""
+
+    def __init__(self, *kinds: Any) -> None:
+        super().__init__(kinds, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Argparse would print the usage of some two hundred flags first."""
+        raise ConfigError(message)
+
+    def parse(self, args: Sequence[str]) -> tuple[Any, ...]:
+        """The dataclasses, filled from `--config FILE` and the flags, which win. ConfigError names what is wrong."""
+        args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+        known = [name.name for kind in self.dataclass_types for name in fields(kind) if name.init]
+        if "--config" in args[:-1]:
+            path = args[args.index("--config") + 1]
+            self._check_keys(path, known)
+        try:
+            *filled, rest = self.parse_args_and_config(args, return_remaining_strings=True)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{' '.join(args)}: {str(error).splitlines()[0]}") from None
+        if rest:
+            name = rest[0].lstrip("-").partition("=")[0].replace("-", "_")
+            raise ConfigError(f"flag {rest[0]!r} is not known; did you mean --{_nearest(name, known)}?")
+        for name, reason in REFUSED.items():
+            if any(getattr(part, name, False) for part in filled):
+                raise ConfigError(f"{name} is set, but {reason}; remove it")
+        return tuple(filled)
+
+    def _check_keys(self, path: str, known: list[str]) -> None:
+        try:
+            settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"config file {path} does not exist") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(settings, dict):
+            raise ConfigError(f"config file {path} holds a {type(settings).__name__}; expected `key: value` lines")
+        for key in settings:
+            if key not in known:
+                raise ConfigError(f"{path}: key {key!r} is not known; did you mean {_nearest(str(key), known)!r}?")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    return get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Runs a recipe as a program: an error of ours is one line on stderr and its exit code, without a traceback."""
+    try:
+        main(sys.argv[1:])
+    except MirrorError as error:
+        print("error:", *str(error).split(), file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    raise SystemExit(0)

@@ -1,0 +1,81 @@
+"""A small model from random weights, and its own tokenizer: no pretrained file is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from hf_mirror.errors import DataError
+from hf_mirror.files import read_json
+
+PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
+
+# No white space beside the markers: evaluation harnesses strip it from the end of a context.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+<|assistant|>{%- generation -%}{{ message['content'] }}<|end|>{%- endgeneration -%}
+{%- else -%}
+<|user|>{{ message['content'] }}<|end|>
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
+"""
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `vocab_size` tokens: every text can be written, and letters, digits and brackets
+    never share a token, so that an option's label is one token after an open bracket as well as before a full stop.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = [PAD, END, USER, ASSISTANT]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        extra_special_tokens=[USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The model configuration in a JSON file, in the words of transformers; DataError if it is not one.
+
+    A relative path is looked for here, then in the checkout, so that a recipe runs from any folder.
+    """
+    here, checkout = Path(path), Path(__file__).parent.parent / path
+    settings = read_json(checkout if checkout.exists() and not here.exists() else here)
+    needed = ("model_type", "vocab_size", "max_position_embeddings")
+    missing = [name for name in needed if not isinstance(settings, dict) or name not in settings]
+    if missing:
+        raise DataError(f"{path} lacks {missing}; expected a model configuration such as recipes/tiny/model.json")
+    return settings
+
+
+def random_model(settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
+    """The model that `settings` describe, with random weights from `seed` and the tokenizer's vocabulary and ends."""
+    settings = {
+        **settings,
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    set_seed(seed)
+    try:
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"from_scratch: no causal LM can be made of {settings}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,199 @@
+"""What SFT and DPO share: the model to train, where it runs, how it is saved, and the report of the run."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoTokenizer
+from trl import ModelConfig, get_peft_config
+
+from hf_mirror import files
+from hf_mirror.errors import ConfigError, DataError
+from hf_mirror.weights import causal_lm_config, load_causal_lm, resolve, resolve_base
+from recipes.data import SPLITS
+
+PACKAGES = ("hf-mirror", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+SETTINGS = (
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim", "weight_decay",
+    "adam_beta1", "adam_beta2", "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "world_size", "max_length", "packing", "beta", "loss_type", "loss_weights", "precompute_ref_log_probs", "bf16",
+    "fp16", "gradient_checkpointing", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+    "dtype",
+)  # fmt: skip
+
+
+@dataclass
+class Base:
+    """The model that training starts from: where it lies, its exact version, and how it is loaded."""
+
+    folder: Path
+    facts: dict[str, Any]
+    arguments: ModelConfig
+    init: dict[str, Any]
+
+    @property
+    def continues_adapter(self) -> bool:
+        """An adapter trained further as an adapter; for full training it is merged into its base instead."""
+        return bool(self.arguments.use_peft) and (self.folder / "adapter_config.json").exists()
+
+    def context(self) -> int | None:
+        """The longest input, in tokens; DataError if this is no causal LM. Reads no weights."""
+        adapter = (self.folder / "adapter_config.json").exists()
+        config = causal_lm_config(resolve_base(self.folder)[0] if adapter else self.folder, self.facts["base_model"])
+        return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+    def tokenizer(self, template: str | None) -> Any:
+        """The model's tokenizer; `template` is a Jinja file for one that has no chat template of its own."""
+        tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        if template is not None:
+            tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                f"{self.facts['base_model']} has no chat template; set chat_template_path to a .jinja file"
+            )
+        return tokenizer
+
+    def model(self) -> Any:
+        """The weights, ready to train."""
+        name = str(self.facts["base_model"])
+        if not self.continues_adapter:
+            return load_causal_lm(self.folder, name, **self.init)
+        from peft import PeftModel
+
+        below = load_causal_lm(resolve_base(self.folder)[0], name, **self.init)
+        return PeftModel.from_pretrained(below, str(self.folder), is_trainable=True)
+
+    def peft_config(self) -> Any:
+        """A new adapter's configuration, or None."""
+        return None if self.continues_adapter else get_peft_config(self.arguments)
+
+
+def find_base(arguments: ModelConfig, training: Any) -> Base:
+    """Resolves `model_name_or_path` at `model_revision`. ConfigError if no model is named."""
+    name = arguments.model_name_or_path
+    if not name:
+        raise ConfigError("no model is named; set model_name_or_path to a folder or a Hub id")
+    if Path(name).is_dir() and Path(name).resolve() == Path(training.output_dir).resolve():
+        raise ConfigError(f"output_dir {training.output_dir} is the model to start from; choose another")
+    revision = None if arguments.model_revision == "main" else arguments.model_revision
+    folder, exact = resolve(name, revision)
+    init = {**(training.model_init_kwargs or {}), "attn_implementation": arguments.attn_implementation}
+    init["dtype"] = arguments.dtype if arguments.dtype in ("auto", None) else getattr(torch, arguments.dtype)
+    training.model_init_kwargs = None
+    return Base(folder, {"base_model": name, "base_revision": exact, "from_scratch": None}, arguments, init)
+
+
+def prepare(training: Any) -> None:
+    """Sets what depends on the place: CPU threads, and progress bars on a terminal or plain lines elsewhere."""
+    if training.device.type == "cpu":
+        # accelerate counts physical cores and leaves one thread where two share a core; both help here.
+        torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    if not sys.stderr.isatty():
+        training.disable_tqdm = True
+        datasets.disable_progress_bars()
+
+
+def finish(trainer: Any, base: Base | None, report: dict[str, Any], started: float) -> None:
+    """Trains, evaluates, saves model and tokenizer into `output_dir`, and writes `train_report.json` last."""
+    result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    if not math.isfinite(result.training_loss):
+        raise DataError(f"the loss became {result.training_loss}; nothing was saved; lower learning_rate")
+    evaluation = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    out = Path(trainer.args.output_dir)
+    _save(trainer, base, out)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    parameters = list(trainer.model.parameters())
+    report |= {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "train_loss": losses[-1] if losses else result.training_loss,
+        "mean_train_loss": result.training_loss,
+        "eval_loss": evaluation.get("eval_loss"),
+        "evaluation": {name: value for name, value in evaluation.items() if math.isfinite(value)},
+        "seconds": round(result.metrics["train_runtime"], 1),
+        "total_seconds": round(time.monotonic() - started, 1),
+        "parameters": {
+            "total": sum(p.numel() for p in parameters),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+        },
+        "seed": trainer.args.seed,
+        "hardware": _hardware(trainer.args),
+        "versions": _versions(),
+    }
+    if trainer.is_world_process_zero():
+        files.write_json(out / "train_report.json", report)
+        print(f"saved to {out}: train loss {report['train_loss']:.4f}, eval loss {report['eval_loss']}", flush=True)
+
+
+def describe(method: str, base: dict[str, Any], data: dict[str, Any], rows: Any, lengths: Any) -> dict[str, Any]:
+    """The part of the report that is known before training. `lengths`: tokens per row and split, [answers, rows]."""
+    return {
+        "method": method,
+        **base,
+        "dataset": data,
+        "rows": {split: len(rows[split]) for split in SPLITS if split in rows},
+        "tokens": {split: {"total": int(found.sum()), "longest": int(found.max())} for split, found in lengths.items()},
+    }
+
+
+def settings_of(*parts: Any) -> dict[str, Any]:
+    """The hyper-parameters that matter, from the training and model arguments."""
+    found = {name: getattr(part, name) for part in parts for name in SETTINGS if hasattr(part, name)}
+    return {name: getattr(value, "value", value) for name, value in found.items()}
+
+
+def _save(trainer: Any, base: Base | None, out: Path) -> None:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    adapters = getattr(model, "peft_config", {})
+    if "ref" in adapters:
+        model.delete_adapter("ref")  # DPO's frozen copy of the adapter it started from
+    if base is not None and adapters and not base.continues_adapter:
+        adapters["default"].base_model_name_or_path = base.facts["base_model"]
+        is_commit = not base.facts["base_revision"].startswith("sha256:")
+        adapters["default"].revision = base.facts["base_revision"] if is_commit else None
+    if trainer.is_world_process_zero():
+        # What an earlier run left must not mix with this one; the report comes back last, when all else is there.
+        for old in [out / "train_report.json", out / "adapter_config.json", *out.glob("*.safetensors")]:
+            old.unlink(missing_ok=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(out))
+    if trainer.is_world_process_zero():
+        (out / "training_args.bin").unlink(missing_ok=True)  # a pickle
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _hardware(training: Any) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = {"device": training.device.type, "processes": training.world_size, "machine": platform.machine()}
+    found |= {"cpu_cores": _cores(), "peak_memory_bytes": peak}
+    if training.device.type == "cuda":
+        found |= {
+            "gpu": torch.cuda.get_device_name(),
+            "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(),
+        }
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,109 @@
+"""Pairs from folders and rows from pairs: what is read, what is refused, what would be cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from hf_mirror import files, prompts
+from hf_mirror.errors import ConfigError, DataError, HubError
+from recipes import scratch
+from recipes.arguments import DataArguments
+from recipes.data import check_lengths, count_tokens, load_pairs, sft_rows
+
+SFT = ("prompt", "completion")
+
+
+def test_a_domain_and_all_domains(run_folder: Path) -> None:
+    one, source = load_pairs(DataArguments(str(run_folder), subset="more_books"), SFT)
+    assert set(one["train"]["domain"]) == {"more_books"} and "validation" not in one
+    path = run_folder / "more_books" / "preferences" / "train.parquet"
+    assert {"path": "more_books/preferences/train.parquet", "sha256": files.sha256_file(path)} in source["files"]
+    mixed, source = load_pairs(DataArguments(str(run_folder)), SFT)
+    assert (len(mixed["train"]), len(mixed["validation"])) == (48 + 16, 8)
+    assert source["folder"] == str(run_folder) and source["subset"] == "mixed" and len(source["files"]) == 4
+
+
+def test_direct_rows_ask_for_the_answer_line_alone(run_folder: Path) -> None:
+    pairs = load_pairs(DataArguments(str(run_folder)), SFT)[0]["train"]
+    rows, dropped = sft_rows(pairs, ["rationale", "direct"])
+    assert len(rows) == 2 * len(pairs) and dropped == {}
+    for i, pair in enumerate(pairs):
+        whole, direct = rows[i], rows[i + len(pairs)]
+        assert (whole["prompt"], whole["completion"]) == (pair["prompt"], pair["chosen"])
+        assert direct["prompt"] == prompts.direct_messages(pair["prompt"])
+        [answer] = direct["completion"]
+        assert pair["chosen"][0]["content"].endswith("\n" + answer["content"])
+        assert prompts.parse(answer["content"], 5).thought == ""
+    assert len(sft_rows(pairs, ["direct"])[0]) == len(pairs)
+
+
+def test_a_decision_without_answer_line_is_a_counted_drop(run_folder: Path) -> None:
+    pairs = load_pairs(DataArguments(str(run_folder)), SFT)[0]["train"].select(range(3))
+    silent = [{"role": "assistant", "content": "I cannot say."}]
+    pairs = pairs.map(lambda row, i: {"completion": silent if i == 1 else row["completion"]}, with_indices=True)
+    rows, dropped = sft_rows(pairs, ["direct"])
+    assert rows["scene_id"] == [pairs["scene_id"][0], pairs["scene_id"][2]]
+    assert dropped == {"no_answer_line": 1}
+
+
+def test_lengths_are_those_that_the_trainer_sees(run_folder: Path) -> None:
+    rows = load_pairs(DataArguments(str(run_folder)), SFT)[0]["validation"]
+    tokenizer = scratch.train_tokenizer([m["content"] for row in rows["prompt"] for m in row], 500, 1024)
+    found = count_tokens(rows, ("chosen", "rejected"), tokenizer)
+    for answer, lengths in zip(("chosen", "rejected"), found, strict=True):
+        chats = [row["prompt"] + row[answer] for row in rows]
+        assert [len(tokenizer.apply_chat_template(c)["input_ids"]) for c in chats] == lengths.tolist()
+
+
+def test_a_cut_completion_is_refused_with_count_and_remedy() -> None:
+    lengths = np.array([[10, 30, 20], [10, 40, 31]])
+    check_lengths("train", lengths, 40, 40)
+    check_lengths("train", lengths, None, None)
+    with pytest.raises(DataError, match=r"2 of 3 train rows .* longest has 40 .* max_length is 30; set max_length: 40"):
+        check_lengths("train", lengths, 30, None)
+    with pytest.raises(DataError, match=r"1 of 3 .* context is 39; choose a model with a longer context"):
+        check_lengths("train", lengths, 64, 39)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"dataset": "/nowhere/at/all"}, DataError, "does not exist"),
+        ({"dataset": "RUN", "subset": "films"}, DataError, r"films/preferences/train.parquet; run `mirror distill"),
+        ({"dataset": "RUN", "revision": "v1"}, ConfigError, "no revision 'v1'"),
+        ({"dataset": "someone/pairs", "revision": "v9"}, HubError, "'someone/pairs' at revision 'v9'"),
+    ],
+)
+def test_what_cannot_be_found_is_named(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict, error: type[Exception], said: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    arguments["dataset"] = arguments["dataset"].replace("RUN", str(run_folder))
+    with pytest.raises(error, match=said):
+        load_pairs(DataArguments(**arguments), SFT)
+
+
+def test_rows_that_cannot_be_trained_on_are_named(run_folder: Path, tmp_path: Path) -> None:
+    table = pq.read_table(run_folder / "books" / "preferences" / "train.parquet")
+    path = tmp_path / "books" / "preferences" / "train.parquet"
+    path.parent.mkdir(parents=True)
+
+    def refused(changed: object, said: str) -> None:
+        pq.write_table(changed, path)
+        with pytest.raises(DataError, match=said):
+            load_pairs(DataArguments(str(tmp_path)), SFT)
+
+    refused(table.drop_columns(["completion"]), r"lacks the columns \['completion'\]")
+    closed = table.drop_columns(["prompt", "completion"])
+    refused(closed.append_column("prompt_sha256", table["scene_id"]), "closed-tier .* `mirror rehydrate`")
+    refused(table.slice(0, 0), "no train rows")
+    empty = Dataset(table).map(lambda row, i: {"prompt": [] if i == 3 else row["prompt"]}, with_indices=True)
+    refused(empty.data.table, "1 rows without prompt")
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match="not a whole Parquet file"):
+        load_pairs(DataArguments(str(tmp_path)), SFT)

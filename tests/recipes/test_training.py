@@ -1,0 +1,192 @@
+"""Whole runs on a toy model: what is saved and reported, what DPO starts from, and how failures look."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from hf_mirror import files
+from hf_mirror.backends import Request, load
+from hf_mirror.errors import ConfigError, DataError
+from hf_mirror.prompts import ANSWER_PREFIX
+from recipes import dpo, sft
+
+ROOT = Path(__file__).parents[2]
+SHAPE = {
+    "model_type": "llama",
+    "vocab_size": 700,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+STUDENT = {"num_train_epochs": 4, "per_device_train_batch_size": 8}
+
+
+def flags(method: str, run: Path, out: Path, **changes: object) -> list[str]:
+    settings = {"dataset": run, "output_dir": out, "num_train_epochs": 1, "max_length": 512, **changes}
+    found = ["--config", str(ROOT / "recipes" / "tiny" / f"{method}.yaml")]
+    return found + [part for name, value in settings.items() for part in (f"--{name}", *str(value).split())]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on tensors this small mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recipes.training._cores", lambda: 1)
+
+
+@pytest.fixture(scope="session")
+def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shape") / "model.json"
+    files.write_json(path, SHAPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def student(run_folder: Path, shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "sft"
+    sft.main(flags("sft", run_folder, out, from_scratch=shape, **STUDENT))
+    return out
+
+
+def reported(out: Path) -> dict:
+    return json.loads((out / "train_report.json").read_text())
+
+
+def test_sft_from_scratch_saves_model_tokenizer_and_report(run_folder: Path, student: Path) -> None:
+    names = {path.name for path in student.iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "config.json", "train_report.json"} <= names
+    assert not [name for name in names if name.endswith(".bin") or name.startswith("checkpoint")]
+    report = reported(student)
+    assert report["method"] == "sft" and report["base_model"] is None and report["from_scratch"] == SHAPE
+    assert report["rows"] == {"train": 2 * 64, "validation": 2 * 8} and report["dropped"]["train"] == {}
+    assert report["steps"] == 4 * 2 * 64 // 8 and report["epochs"] == 4
+    assert report["tokens"]["train"]["longest"] <= 512 and report["dataset"]["folder"] == str(run_folder)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    assert report["parameters"]["total"] == sum(p.numel() for p in model.parameters())
+    assert tokenizer.pad_token != tokenizer.eos_token == "<|end|>" and "{%- generation -%}" in tokenizer.chat_template
+    # Better than the uniform loss that random weights begin with: something was learnt.
+    assert report["train_loss"] < 0.8 * torch.log(torch.tensor(len(tokenizer))).item()
+    assert report["eval_loss"] == pytest.approx(report["evaluation"]["eval_loss"])
+
+
+def test_the_same_seed_gives_the_same_weights(run_folder: Path, shape: Path, student: Path, tmp_path: Path) -> None:
+    sft.main(flags("sft", run_folder, tmp_path, from_scratch=shape, **STUDENT))
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (student / name).read_bytes()
+
+
+def test_the_trained_student_is_read_by_the_backend(student: Path) -> None:
+    backend = load("transformers", str(student))
+    request = Request("x", [{"role": "user", "content": "Options:\nA. Iris\nB. Dawn"}], ANSWER_PREFIX)
+    [probs] = backend.choice_probs([request], [["A", "B"]])
+    assert probs.sum() == pytest.approx(1)
+
+
+def test_only_the_completion_counts(
+    run_folder: Path, shape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def stop(trainer: object, *_: object) -> None:
+        row = trainer.train_dataset[0]
+        seen["text"] = trainer.processing_class.decode([i for i in row["labels"] if i != -100])
+        raise DataError("seen enough")
+
+    monkeypatch.setattr(sft, "finish", stop)
+    with pytest.raises(DataError, match="seen enough"):
+        sft.main(flags("sft", run_folder, tmp_path, from_scratch=shape, targets="direct"))
+    assert seen["text"].startswith("Behavior: [") and seen["text"].endswith("]<|end|>")
+
+
+def test_dpo_starts_from_the_sft_output(run_folder: Path, student: Path, tmp_path: Path) -> None:
+    before = (student / "model.safetensors").read_bytes()
+    dpo.main(flags("dpo", run_folder, tmp_path, model_name_or_path=student, learning_rate=1e-3))
+    report = reported(tmp_path)
+    assert report["method"] == "dpo" and report["base_model"] == str(student)
+    assert report["base_revision"] == load("transformers", str(student)).revision
+    assert report["rows"] == {"train": 64, "validation": 8}
+    assert report["evaluation"]["eval_rewards/accuracies"] >= 0
+    assert before == (student / "model.safetensors").read_bytes() != (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_adapters_from_sft_to_dpo(run_folder: Path, student: Path, tmp_path: Path) -> None:
+    (tmp_path / "sft.yaml").write_text(f"dataset: {run_folder}\nuse_peft: true\nlora_target_modules: all-linear\n")
+    common = ["--use_cpu", "true", "--bf16", "false", "--max_steps", "2", "--save_strategy", "no"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    sft.main(
+        [
+            "--config",
+            str(tmp_path / "sft.yaml"),
+            *common,
+            "--model_name_or_path",
+            str(student),
+            "--output_dir",
+            str(one),
+        ]
+    )
+    assert (one / "adapter_model.safetensors").exists() and not (one / "model.safetensors").exists()
+    assert reported(one)["parameters"]["trained"] < reported(one)["parameters"]["total"]
+    assert json.loads((one / "adapter_config.json").read_text())["base_model_name_or_path"] == str(student)
+    dpo.main(
+        ["--config", str(tmp_path / "sft.yaml"), *common, "--model_name_or_path", str(one), "--output_dir", str(two)]
+    )
+    assert not (two / "ref").exists()
+    assert (two / "adapter_model.safetensors").read_bytes() != (one / "adapter_model.safetensors").read_bytes()
+    backend = load("transformers", str(two))
+    [probs] = backend.choice_probs([Request("x", [{"role": "user", "content": "Hm?"}], ANSWER_PREFIX)], [["A", "B"]])
+    assert probs.sum() == pytest.approx(1)
+
+
+def test_a_cut_completion_stops_both_recipes(run_folder: Path, shape: Path, student: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"128 of 128 train rows .* max_length is 50; set max_length: "):
+        sft.main(flags("sft", run_folder, tmp_path / "x", from_scratch=shape, max_length=50))
+    with pytest.raises(DataError, match="64 of 64 train rows"):
+        dpo.main(flags("dpo", run_folder, tmp_path / "x", model_name_or_path=student, max_length=50))
+    assert not (tmp_path / "x" / "train_report.json").exists()
+
+
+def test_models_that_cannot_be_trained_are_named(run_folder: Path, shape: Path, student: Path, tmp_path: Path) -> None:
+    t5 = T5Config(vocab_size=40, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(t5).save_pretrained(tmp_path / "t5")
+    both = flags("sft", run_folder, tmp_path / "x", from_scratch=shape, model_name_or_path=student)
+    with pytest.raises(ConfigError, match="either from_scratch"):
+        sft.main(both)
+    for named, error, said in [
+        (tmp_path / "t5", DataError, "not a causal LM"),
+        (tmp_path / "absent", DataError, "does not exist"),
+    ]:
+        with pytest.raises(error, match=said):
+            dpo.main(flags("dpo", run_folder, tmp_path / "x", model_name_or_path=named))
+    with pytest.raises(ConfigError, match="choose another"):
+        dpo.main(flags("dpo", run_folder, student, model_name_or_path=student))
+    with pytest.raises(ConfigError, match="no model is named"):
+        dpo.main(flags("dpo", run_folder, tmp_path / "x"))
+
+
+def test_accelerate_launch_ends_in_one_line_for_a_wrong_key(tmp_path: Path) -> None:
+    (tmp_path / "sft.yaml").write_text("dataset: x\nlearning_rat: 1\n")
+    config = ROOT / "recipes" / "accelerate_configs" / "cpu.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", str(config)]
+    script = [str(ROOT / "recipes" / "sft.py"), "--config", str(tmp_path / "sft.yaml")]
+    done = subprocess.run([*launch, *script], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "did you mean 'learning_rate'?" in last

@@ -1,0 +1,286 @@
+"""Writing and reading: every sample has its own seed, killed runs go on, and nobody is told the truth."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_mirror import PROJECT, backends, rationales
+from hf_mirror.backends import Generation, Request
+from hf_mirror.errors import ConfigError, DataError
+from hf_mirror.files import read_json, read_rows, write_rows
+from hf_mirror.prompts import ANSWER_PREFIX, parse
+from hf_mirror.rationales import WriteSettings
+from hf_mirror.schema import SCENE
+
+FOUR = WriteSettings(n=4)
+TEACHER, READER = backends.load("template", "teacher"), backends.load("template", "reader")
+
+
+def quiet(n: int) -> None:
+    """No progress."""
+
+
+class Listener:
+    """A backend that says the same each time and keeps what it was asked."""
+
+    model = "listener"
+
+    def __init__(self, text: str = "Because.\nBehavior: [A]", probability: float | None = None) -> None:
+        self.text, self.probability, self.revision = text, probability, repr(text)
+        self.requests: list[Request] = []
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+        for request in requests:
+            self.requests.append(request)
+            for sample in range(request.n):
+                yield Generation(request.id, sample, self.text, "stop")
+
+    def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
+        for request, names in zip(requests, labels, strict=True):
+            self.requests.append(request)
+            yield np.full(len(names), self.probability or 1 / len(names))
+
+
+@pytest.fixture
+def run_folder(built: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rationales, "SHARD_SCENES", 16)
+
+
+def bare(run_folder: Path) -> Path:
+    shutil.rmtree(run_folder / "movielens" / "rationales")
+    shutil.rmtree(run_folder / "movielens" / "readings")
+    return run_folder
+
+
+def written(folder: Path, role: str = "teacher", room: str = "rationales") -> list[dict[str, Any]]:
+    return [row for path in sorted((folder / "movielens" / room / role).glob("*.parquet")) for row in read_rows(path)]
+
+
+def test_every_scene_has_n_decisions_of_each_role(built: Path) -> None:
+    scenes = {
+        row["scene_id"]: row
+        for split in ("train", "validation")
+        for row in read_rows(built / "movielens" / "scenes" / f"{split}.parquet")
+    }
+    for role in ("teacher", "student"):
+        rows = written(built, role)
+        assert {(row["scene_id"], row["sample_index"]) for row in rows} == {(s, k) for s in scenes for k in range(4)}
+        assert len(rows) == 4 * len(scenes)
+        for row in rows:
+            assert (row["role"], row["model"], row["split"]) == (role, role, scenes[row["scene_id"]]["split"])
+            parsed = parse(row["text"], len(scenes[row["scene_id"]]["exposure"]))
+            assert (row["thought"], row["stated_choice"]) == (parsed.thought, parsed.stated_choice)
+            assert ANSWER_PREFIX not in row["thought"]
+
+
+def test_every_parsed_decision_is_read_by_one_reader(built: Path) -> None:
+    sizes = {
+        row["scene_id"]: len(row["exposure"])
+        for split in ("train", "validation")
+        for row in read_rows(built / "movielens" / "scenes" / f"{split}.parquet")
+    }
+    for role in ("teacher", "student"):
+        rows = written(built, role, "readings")
+        assert [(row["scene_id"], row["sample_index"]) for row in rows] == [
+            (row["scene_id"], row["sample_index"]) for row in written(built, role) if row["parse_error"] is None
+        ]
+        assert {(row["reader"], row["role"]) for row in rows} == {("reader", role)}
+        for row in rows:
+            assert len(row["choice_probs"]) == sizes[row["scene_id"]]
+            assert sum(row["choice_probs"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_second_run_writes_nothing(run_folder: Path, contents: Callable[[Path], dict[str, str]]) -> None:
+    before = contents(run_folder)
+    stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*.parquet")}
+    rationales.write(run_folder, "teacher", TEACHER, FOUR, quiet)
+    rationales.read(run_folder, READER, quiet)
+    assert contents(run_folder) == before
+    assert {path: path.stat().st_mtime_ns for path in run_folder.rglob("*.parquet")} == stamps
+
+
+def test_a_lost_shard_comes_back_with_the_same_bytes(
+    run_folder: Path, small_shards: None, contents: Callable[[Path], dict[str, str]]
+) -> None:
+    bare(run_folder)
+    for role in rationales.ROLES:
+        rationales.write(run_folder, role, backends.load("template", role), WriteSettings(n=2), quiet)
+    rationales.read(run_folder, READER, quiet)
+    whole = contents(run_folder)
+    shards = sorted((run_folder / "movielens").glob("r*/*/*.parquet"))
+    assert len(shards) == 4 * (160 // 16 + 2)
+    for path in (shards[0], shards[5], shards[-1]):
+        path.unlink()
+    assert contents(run_folder) != whole
+    for role in rationales.ROLES:
+        rationales.write(run_folder, role, backends.load("template", role), WriteSettings(n=2), quiet)
+    rationales.read(run_folder, READER, quiet)
+    assert contents(run_folder) == whole
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.08])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    run_folder: Path, small_shards: None, wait: float, contents: Callable[[Path], dict[str, str]]
+) -> None:
+    folder, settings = bare(run_folder), WriteSettings(n=40)
+    code = (
+        "import sys, pathlib\nfrom hf_mirror import backends, rationales\nrationales.SHARD_SCENES = 16\n"
+        "rationales.write(pathlib.Path(sys.argv[1]), 'teacher', backends.load('template', 'teacher'), "
+        "rationales.WriteSettings(n=40), lambda n: None)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, folder], env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    out, deadline = folder / "movielens" / "rationales" / "teacher", time.monotonic() + 60
+    while not list(out.glob("*.parquet")):
+        assert time.monotonic() < deadline and writer.poll() is None
+        time.sleep(0.002)
+    time.sleep(wait)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(60)
+    survived = contents(out)
+    assert "settings.json" in survived
+    rationales.write(folder, "teacher", TEACHER, settings, quiet)
+    finished = contents(out)
+    # What the killed run had finished is kept as it is.
+    assert {name for name, data in survived.items() if ".part" not in name and finished[name] != data} == set()
+    shutil.rmtree(out)
+    rationales.write(folder, "teacher", TEACHER, settings, quiet)
+    uninterrupted = contents(out)
+    assert {name: data for name, data in finished.items() if ".part" not in name} == uninterrupted
+    assert len(uninterrupted) == 13
+
+
+def test_shards_of_other_settings_are_set_aside(run_folder: Path) -> None:
+    teacher = run_folder / "movielens" / "rationales" / "teacher"
+    old = written(run_folder)
+    rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=2), quiet)
+    assert len(written(run_folder)) * 2 == len(old)
+    aside = [path for path in teacher.parent.iterdir() if path.name.startswith("teacher.")]
+    assert len(aside) == 1
+    kept = [row for path in sorted(aside[0].glob("*.parquet")) for row in read_rows(path)]
+    assert kept == old
+    assert read_json(teacher / "settings.json")["n"] == 2
+
+
+def test_settings_may_go_back_and_forth(run_folder: Path) -> None:
+    """n = 4, 2, 4, 2, 4: nothing mixed, nothing in the way."""
+    for n in (2, 4, 2, 4):
+        rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=n), quiet)
+        assert {row["sample_index"] for row in written(run_folder)} == set(range(n))
+
+
+def test_rationales_of_other_scenes_are_set_aside(run_folder: Path) -> None:
+    path = run_folder / "movielens" / "scenes" / "train.parquet"
+    scenes = read_rows(path)
+    write_rows(path, scenes[1:], SCENE)
+    rationales.write(run_folder, "teacher", TEACHER, FOUR, quiet)
+    assert scenes[0]["scene_id"] not in {row["scene_id"] for row in written(run_folder)}
+
+
+def test_seeds_belong_to_samples(run_folder: Path) -> None:
+    """More decisions, or fewer scenes, leave the others as they are; another seed or role changes them."""
+    four = {(row["scene_id"], row["sample_index"]): row["text"] for row in written(run_folder)}
+    rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=6), quiet)
+    six = {(row["scene_id"], row["sample_index"]): row["text"] for row in written(run_folder)}
+    assert four.items() <= six.items()
+    listeners = [Listener() for _ in range(3)]
+    for listener, role, seed in zip(listeners, ("teacher", "teacher", "student"), (0, 1, 0), strict=True):
+        rationales.write(run_folder, role, listener, WriteSettings(n=4, seed=seed), quiet)
+    seeds = [[seed for request in listener.requests for seed in request.seeds] for listener in listeners]
+    assert all(len(set(one)) == len(one) == 4 * 180 for one in seeds)
+    assert not set(seeds[0]) & set(seeds[1]) and not set(seeds[0]) & set(seeds[2])
+
+
+def test_the_truth_is_in_nothing_that_a_writer_or_reader_sees(run_folder: Path) -> None:
+    asked = []
+    for shift in (0, 1):
+        for split in ("train", "validation"):
+            path = run_folder / "movielens" / "scenes" / f"{split}.parquet"
+            moved = [{**s, "choice_index": (s["choice_index"] + shift) % len(s["exposure"])} for s in read_rows(path)]
+            write_rows(path, moved, SCENE)
+        listener = Listener()
+        for role in rationales.ROLES:
+            rationales.write(bare(run_folder) if role == "teacher" else run_folder, role, listener, FOUR, quiet)
+        rationales.read(run_folder, listener, quiet)
+        asked.append(listener.requests)
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 180 * (2 + 2 * 4)
+
+
+def test_the_reader_sees_the_thought_without_its_answer(run_folder: Path) -> None:
+    listener = Listener()
+    rationales.read(run_folder, listener, quiet)
+    thoughts = [row["thought"] for role in ("teacher", "student") for row in written(run_folder, role)]
+    assert [request.prefix for request in listener.requests] == [f"{t}\n{ANSWER_PREFIX}" for t in thoughts]
+    assert all(request.prefix.count(ANSWER_PREFIX) == 1 for request in listener.requests)
+    sent = {request.messages[0]["content"] for request in listener.requests}
+    assert len(sent) == 180 and all("Stimulus:" in text for text in sent)
+
+
+def test_what_does_not_parse_is_counted_and_not_read(run_folder: Path) -> None:
+    counts = rationales.write(run_folder, "teacher", Listener("I cannot say."), FOUR, quiet)
+    assert counts["movielens"]["parse_errors"] == {"no_answer_line": 720}
+    assert counts["movielens"]["decisions"] == 720
+    read = rationales.read(run_folder, READER, quiet)["movielens"]
+    assert (read["teacher"]["decisions"], read["teacher"]["read"]) == (720, 0)
+    assert read["student"]["read"] == 720
+
+
+def test_echo_is_wrong_in_ways_that_are_counted(run_folder: Path) -> None:
+    settings = WriteSettings(n=3, max_tokens=60)
+    counted = rationales.write(run_folder, "student", backends.load("echo", "echo"), settings, quiet)["movielens"]
+    rows = written(run_folder, "student")
+    assert sum(counted["parse_errors"].values()) == sum(row["parse_error"] is not None for row in rows) > 0
+    assert "cut_off" in counted["parse_errors"]
+    assert counted["cut_off"] == sum(row["finish_reason"] == "length" for row in rows)
+
+
+def test_over_length_readings_are_nothing_not_a_guess(run_folder: Path) -> None:
+    counts = rationales.read(run_folder, Listener(probability=float("nan")), quiet)["movielens"]
+    assert counts["teacher"] == {"decisions": 720, "read": 720, "over_length": 720}
+    assert {row["choice_probs"] for row in written(run_folder, room="readings")} == {None}
+
+
+def test_naming_the_pick_is_noticed(run_folder: Path) -> None:
+    scenes = {r["scene_id"]: r for r in read_rows(run_folder / "movielens" / "scenes" / "train.parquet")}
+    rows = [row for row in written(run_folder) if row["scene_id"] in scenes]
+    assert all(row["choice_named_in_thought"] for row in rows)  # the template always names its pick
+    rationales.write(run_folder, "teacher", Listener(), FOUR, quiet)
+    assert not any(row["choice_named_in_thought"] for row in written(run_folder))
+    rationales.write(run_folder, "teacher", Listener("[A] it is.\nBehavior: [A]"), FOUR, quiet)
+    assert all(row["choice_named_in_thought"] for row in written(run_folder))
+
+
+def test_one_step_after_the_other(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="role 'critic'"):
+        rationales.write(run_folder, "critic", TEACHER, FOUR, quiet)
+    with pytest.raises(DataError, match="holds no domain"):
+        rationales.write(tmp_path / "nowhere", "teacher", TEACHER, FOUR, quiet)
+    shards = sorted((run_folder / "movielens" / "rationales" / "teacher").glob("*.parquet"))
+    shards[0].unlink()
+    with pytest.raises(DataError, match=r"train-00000\.parquet is missing"):
+        rationales.read(run_folder, READER, quiet)
+    with pytest.raises(DataError, match="mirror rationales"):
+        rationales.read(bare(run_folder), READER, quiet)
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"n": -1}, {"temperature": -1.0}, {"top_p": 0.0}, {"max_tokens": 0}])
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        WriteSettings(**wrong)
