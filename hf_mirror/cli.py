@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> Result:
     """Every stage of a pipeline file."""
     from hf_mirror.pipeline import Pipeline
     from hf_mirror.pipeline import run as run_pipeline
-    from hf_mirror.settings import load_yaml
+    from hf_mirror.pipeline.settings import load_yaml
 
     pipeline = load_yaml(options.pipeline, Pipeline)
     given = options.raw or os.environ.get("MIRROR_RAW", "").split()
@@ -313,6 +313,6 @@ def _show_board(result: Result) -> str:
 
 
 def _show_run(summary: Result) -> str:
-    from hf_mirror.next_steps import closing
+    from hf_mirror.pipeline.next_steps import closing
 
     return f"{_show_board(summary)}\n\n{closing(summary)}"

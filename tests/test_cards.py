@@ -10,13 +10,14 @@ import pytest
 import yaml
 from datasets import Features
 
-from hf_mirror import schema, tiers
-from hf_mirror.cards import TEMPLATES, benchmark_card, check, dataset_card, licence_file, render
+from hf_mirror import schema
 from hf_mirror.domains import import_file
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, write_json, write_rows
-from hf_mirror.model_repos import find_models, stage_model
-from hf_mirror.staging import Run, Staged, stage_datasets
+from hf_mirror.publish import tiers
+from hf_mirror.publish.cards import TEMPLATES, benchmark_card, check, dataset_card, licence_file, render
+from hf_mirror.publish.model_repos import find_models, stage_model
+from hf_mirror.publish.staging import Run, Staged, stage_datasets
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from hf_mirror.distill import distill
+from hf_mirror.distill.selection import RULES, largest_remainder
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import read_rows, write_json, write_rows
 from hf_mirror.prompts import answer_line, rationale_messages
 from hf_mirror.schema import PAIR, RATIONALE, READING, SCENE
-from hf_mirror.selection import RULES, largest_remainder
 
 ROLES = ("teacher", "student")
 MODELS = {"teacher": "made-up/big", "student": "made-up/small"}

@@ -20,12 +20,12 @@ from hf_mirror.domains import import_file
 from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.hub import EmbeddedHub
-from hf_mirror.mixed import mix, quotas
-from hf_mirror.model_repos import find_models, stage_model
 from hf_mirror.publish import publish
-from hf_mirror.release import Snapshot, difference, git_blob_id
+from hf_mirror.publish.mixed import mix, quotas
+from hf_mirror.publish.model_repos import find_models, stage_model
+from hf_mirror.publish.release import Snapshot, difference, git_blob_id
+from hf_mirror.publish.staging import MIXED, Run, stage_datasets
 from hf_mirror.schema import PAIR, SCENE
-from hf_mirror.staging import MIXED, Run, stage_datasets
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
 

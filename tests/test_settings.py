@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hf_mirror import PROJECT
 from hf_mirror.errors import ConfigError
-from hf_mirror.settings import load_yaml, parse
+from hf_mirror.pipeline.settings import load_yaml, parse
 
 
 @dataclass(frozen=True)

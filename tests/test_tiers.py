@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hf_mirror.domains import import_file
 from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_rows, read_table, write_rows
-from hf_mirror.licences import UNKNOWN, check_model_name, hub_licence, terms
-from hf_mirror.masking import Masker, aliases, normal
 from hf_mirror.publish import Publication, Repo, _stage
+from hf_mirror.publish.licences import UNKNOWN, check_model_name, hub_licence, terms
+from hf_mirror.publish.masking import Masker, aliases, normal
+from hf_mirror.publish.staging import MIXED, Run, Staged, stage_datasets
+from hf_mirror.publish.tiers import CLOSED_SCORES, ClosedDomain
 from hf_mirror.schema import PAIR
-from hf_mirror.staging import MIXED, Run, Staged, stage_datasets
-from hf_mirror.tiers import CLOSED_SCORES, ClosedDomain
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_mirror.stages import Stages
+from hf_mirror.pipeline.stamps import Stamps
 
 
 class Workshop:
@@ -26,7 +26,7 @@ class Workshop:
             (self.folder / "out.txt").write_text(str(2 * int((self.folder / "in.txt").read_text())))
 
         inputs, outputs = [self.folder / "in.txt"], [self.folder / "out.txt"]
-        return Stages(self.folder).run(name, settings, inputs, lambda: outputs, work)
+        return Stamps(self.folder).run(name, settings, inputs, lambda: outputs, work)
 
 
 @pytest.fixture
@@ -80,6 +80,6 @@ def test_missing_inputs_are_not_an_error_here(workshop: Workshop) -> None:
 
 
 def test_seconds_are_kept(tmp_path: Path) -> None:
-    stages = Stages(tmp_path)
+    stages = Stamps(tmp_path)
     stages.run("x", {}, [], lambda: [], lambda: None)
     assert stages.seconds["x"] >= 0

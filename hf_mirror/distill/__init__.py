@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_mirror.decisions import Ints, Model, counts, role_files, take
+from hf_mirror.distill.decisions import Ints, Model, counts, role_files, take
+from hf_mirror.distill.scoring import KEPT, Domain, score_domain
+from hf_mirror.distill.selection import RULES, select
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import write_json, write_rows
 from hf_mirror.prompts import answer_line, rationale_messages
 from hf_mirror.rationales import ROLES, SPLITS, domain_folders
-from hf_mirror.scoring import KEPT, Domain, score_domain
-from hf_mirror.selection import RULES, select
 
 VALIDATION_SHARE = 0.1
 

@@ -20,9 +20,9 @@ from datasets import Features
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, read_table, to_arrow, write_rows
-from hf_mirror.mixed import check_weights, mix
+from hf_mirror.publish.mixed import check_weights, mix
+from hf_mirror.publish.tiers import CLOSED_BENCH, CLOSED_PAIR, CLOSED_RATIONALE, CLOSED_SCENE, ClosedDomain
 from hf_mirror.schema import BENCH, PAIR, READ_RATIONALE, SCENE
-from hf_mirror.tiers import CLOSED_BENCH, CLOSED_PAIR, CLOSED_RATIONALE, CLOSED_SCENE, ClosedDomain
 
 Report = dict[str, Any]
 

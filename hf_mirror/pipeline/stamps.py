@@ -12,7 +12,7 @@ from hf_mirror.files import canonical_json, read_json, sha256_file, write_json
 from hf_mirror.progress import say
 
 
-class Stages:
+class Stamps:
     """The stages of one run folder. A stage that ran leaves `DIR/.stages/<name>.json` with hashes of files it used."""
 
     def __init__(self, directory: Path) -> None:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from hf_mirror import PROJECT
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_rows
-from hf_mirror.licences import hub_licence, terms
-from hf_mirror.staging import MIXED, STAGES, Run, Staged
+from hf_mirror.publish.licences import hub_licence, terms
+from hf_mirror.publish.staging import MIXED, STAGES, Run, Staged
 
 Lineage = list[dict[str, str]]
 Facts = dict[str, Any]
@@ -67,7 +67,7 @@ def benchmark_card(staged: Staged, run: Run, *, namespace: str, tag: str, lineag
 
 
 def model_card(facts: Facts) -> str:
-    """The card of a model repo. `facts` is what hf_mirror.model_repos gathers from train_report.json and evaluations;
+    """The card of a model repo. `facts` is what publish.model_repos gathers from reports;
     its `metadata` becomes the YAML header."""
     from huggingface_hub import ModelCardData
 
@@ -86,7 +86,7 @@ def licence_file(run: Run, domains: Iterable[str]) -> str:
 
 
 def described(generators: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Generators (hf_mirror.staging.Run.generators) with the terms of their licences."""
+    """Generators (hf_mirror.publish.staging.Run.generators) with the terms of their licences."""
     lines = []
     for generator in generators:
         known = terms(generator["model"])

@@ -16,10 +16,10 @@ from hf_mirror.build import BuildSettings, build
 from hf_mirror.domains import Domain, import_file
 from hf_mirror.domains import load as load_domain
 from hf_mirror.files import read_json, write_json
-from hf_mirror.pipeline import Engine, Pipeline
+from hf_mirror.pipeline.form import Engine, Pipeline
+from hf_mirror.pipeline.stamps import Stamps
+from hf_mirror.pipeline.training import train
 from hf_mirror.progress import progress, say
-from hf_mirror.stages import Stages
-from hf_mirror.training import train
 
 
 class Run:
@@ -27,7 +27,7 @@ class Run:
 
     def __init__(self, pipeline: Pipeline, raw: dict[str, Path], out: Path, endpoint: str) -> None:
         self.pipeline, self.raw, self.out, self.endpoint = pipeline, raw, out, endpoint
-        self.stages = Stages(out)
+        self.stamps = Stamps(out)
 
     def everything(self) -> dict[str, Any]:
         """Runs every stage; returns what a reader wants to know: folders, repos, scores, seconds per stage."""
@@ -51,7 +51,7 @@ class Run:
             generator = PROJECT / "dataset_builders" / "sample" / f"{name}.py"
             settings = {**arguments, "seed": self.pipeline.seed}
             generate = partial(import_file(generator).generate, target, **settings)
-            self.stages.run(f"sample-{name}", settings, [generator], target.iterdir, generate)
+            self.stamps.run(f"sample-{name}", settings, [generator], target.iterdir, generate)
 
     def make_scenes(self) -> None:
         """One build per domain."""
@@ -59,7 +59,7 @@ class Run:
         for name in self.pipeline.builders:
             domain = load_domain(name)
             written = (f"{domain.name}/report.json", f"{domain.name}/scenes/*", f"{domain.name}/tables/*")
-            self.stages.run(
+            self.stamps.run(
                 f"build-{domain.name}",
                 {**asdict(settings), "template": domain.template},
                 domain.detect(self.raw[name]).files,
@@ -74,14 +74,14 @@ class Run:
             write.n, write.temperature, write.top_p, write.max_tokens, self.pipeline.seed
         )
         for role, engine in (("teacher", write.teacher), ("student", write.student)):
-            self.stages.run(
+            self.stamps.run(
                 f"write-{role}",
                 {**asdict(settings), **asdict(engine)},
                 self._files("*/scenes/*"),
                 partial(self._files, f"*/rationales/{role}/*.parquet"),
                 partial(self._write, role, engine, settings),
             )
-        self.stages.run(
+        self.stamps.run(
             "read",
             asdict(self.pipeline.read),
             self._files("*/scenes/*", "*/rationales/*/*.parquet"),
@@ -95,14 +95,14 @@ class Run:
         from hf_mirror.distill import distill
 
         chosen = self.pipeline.distill
-        self.stages.run(
+        self.stamps.run(
             "distill",
             {**asdict(chosen), "seed": self.pipeline.seed},
             self._files("*/scenes/*", "*/rationales/*/*.parquet", "*/readings/*/*.parquet"),
             lambda: self._files("preferences.json", "*/preferences/*"),
             lambda: distill(self.out, rule=chosen.rule, size=chosen.size, seed=self.pipeline.seed),
         )
-        self.stages.run(
+        self.stamps.run(
             "bench",
             {"seed": self.pipeline.seed},
             self._files("*/scenes/test.parquet", "*/template.jinja"),
@@ -140,7 +140,7 @@ class Run:
         for method in ("sft", "dpo"):
             model = self._model(method)
             out = self.out / "evaluations" / model.name
-            self.stages.run(
+            self.stamps.run(
                 f"evaluate-{method}",
                 {"seed": self.pipeline.seed},
                 [*self._files("bench/*"), *model.glob("*.safetensors"), PROJECT / "evals" / "tasks.py"],
@@ -167,7 +167,7 @@ class Run:
         student, output = self.pipeline.train.student, self._model(method)
         config = PROJECT / "recipes" / student / f"{method}.yaml"
         weights = base.glob("*.safetensors") if base else ()
-        self.stages.run(
+        self.stamps.run(
             method,
             {"arguments": arguments, "accelerate": self.pipeline.train.accelerate},
             [config, *(PROJECT / "recipes").glob("*.py"), *self._files("*/preferences/*"), *weights],
@@ -217,7 +217,7 @@ class Run:
             "results": results,
             "made_up": set(self.pipeline.sample) & {n for n, p in self.raw.items() if p.is_relative_to(self.out)}
             != set(),
-            "seconds": self.stages.seconds,
+            "seconds": self.stamps.seconds,
         }
         write_json(self.out / "run.json", {key: value for key, value in summary.items() if key != "results"})
         return summary

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
-from hf_mirror.decisions import Columns, Floats, Ints, Model, merge, read_role, read_scenes
+from hf_mirror.distill.decisions import Columns, Floats, Ints, Model, merge, read_role, read_scenes
 from hf_mirror.rationales import ROLES
 
 MINIMUM_DECISIONS = 2

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from hf_mirror import __version__
-from hf_mirror.cards import Lineage, benchmark_card, check, dataset_card, licence_file
 from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.files import read_json, sha256_file, write_json
-from hf_mirror.licences import terms
-from hf_mirror.model_repos import PAIRS, TrainedModel, find_models, stage_model
 from hf_mirror.progress import say
-from hf_mirror.release import Changes, Remote, difference
-from hf_mirror.staging import MIXED, Run, Staged, stage_datasets
+from hf_mirror.publish.cards import Lineage, benchmark_card, check, dataset_card, licence_file
+from hf_mirror.publish.licences import terms
+from hf_mirror.publish.model_repos import PAIRS, TrainedModel, find_models, stage_model
+from hf_mirror.publish.release import Changes, Remote, difference
+from hf_mirror.publish.staging import MIXED, Run, Staged, stage_datasets
 
 PARTS = ("datasets", "models")
 UNKNOWN_COMMIT = "0" * 40  # stands for a commit that does not exist yet, when only comparing

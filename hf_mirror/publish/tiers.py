@@ -1,6 +1,6 @@
 """Licence tiers: what of a row may leave when its source may not be redistributed (closed), and when it may (open).
 
-Closed rows keep their scene_id, the number of options, the prompt's hash and masked thoughts (hf_mirror/masking.py):
+Closed rows keep their scene_id, the number of options, the prompt's hash and masked thoughts (see masking.py):
 no user or item ids, times, ratings, history, text or truth. Further decisions, each because a *join* of published
 rows would otherwise tell the truth:
 - Chosen and rejected are an unordered pair, in the order of a hash of their masked text. No column says which is
@@ -26,8 +26,8 @@ import pyarrow as pa
 from datasets import Features, List
 
 from hf_mirror.files import read_rows, read_table
-from hf_mirror.masking import Masker, SceneMask
 from hf_mirror.prompts import parse, prompt_sha256
+from hf_mirror.publish.masking import Masker, SceneMask
 from hf_mirror.schema import INDEX, SCORE, SCORES, TEXT
 
 Row = Mapping[str, Any]

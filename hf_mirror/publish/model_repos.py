@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_mirror.cards import Lineage, described, model_card
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, write_json
-from hf_mirror.licences import PERMISSIVE, check_model_name, hub_licence, terms
-from hf_mirror.staging import MIXED, Run
+from hf_mirror.publish.cards import Lineage, described, model_card
+from hf_mirror.publish.licences import PERMISSIVE, check_model_name, hub_licence, terms
+from hf_mirror.publish.staging import MIXED, Run
 
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
 NOT_FOR_LOADING = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_mirror.decisions import Floats
-from hf_mirror.scoring import KEPT, Domain
+from hf_mirror.distill.decisions import Floats
+from hf_mirror.distill.scoring import KEPT, Domain
 
 
 def hit_above_chance(scores: Mapping[str, np.ndarray]) -> Floats:
