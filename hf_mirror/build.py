@@ -76,7 +76,9 @@ def build(
         "scenes": {name: asdict(part) for name, part in reports.items()},
         "audits": audits,
     }
-    # Nothing is written before everything is made: what goes wrong above leaves an earlier build whole.
+    # Nothing is written before everything is made: what goes wrong above leaves an earlier build whole. A folder
+    # without a report is no domain, so that a kill below cannot leave the report of other scenes.
+    (folder / "report.json").unlink(missing_ok=True)
     tables.write(folder / "tables", clean)
     with replacing(folder / TEMPLATE_FILE) as temporary:
         temporary.write_text(domain.template, encoding="utf-8")

@@ -200,7 +200,7 @@ def parser() -> Parser:
     _directory(command)
     _seed(command)
 
-    command = _add(commands, "publish", publish, _show_counts)
+    command = _add(commands, "publish", publish, _show_publication)
     _directory(command)
     command.add_argument("--namespace", required=True, help="user or organisation on the Hub")
     command.add_argument("--tag", required=True, help="semantic version, e.g. v1.0.0; a tag never moves")
@@ -304,6 +304,14 @@ def _show_counts(result: Result, depth: int = 0) -> str:
         else:
             lines.append(f"{'  ' * depth}{key}: {value}")
     return "\n".join(lines)
+
+
+def _show_publication(result: Result) -> str:
+    lines = [f"{'would publish' if result['dry_run'] else 'published'} {result['tag']} at {result['endpoint']}"]
+    for repo in result["repos"]:
+        changes = ", ".join(f"{len(repo[kind])} {kind}" for kind in ("added", "changed", "deleted") if repo[kind])
+        lines.append(f"  {repo['kind']} {repo['repo']} {repo['sha'] or ''}: {changes or 'unchanged'}")
+    return "\n".join(lines + [f"  withheld {name}: {reason}" for name, reason in result["withheld"].items()])
 
 
 def _show_board(result: Result) -> str:

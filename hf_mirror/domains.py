@@ -30,6 +30,7 @@ class Domain:
     """A builder, loaded. `positive` states in words what counts as a choice."""
 
     name: str
+    path: Path
     positive: str
     template: str
     detect: Callable[[Path], Source]
@@ -54,7 +55,7 @@ def load(name_or_path: str | Path) -> Domain:
     missing = [name for name in ("NAME", "POSITIVE", "detect", "load") if not hasattr(module, name)]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; a builder has NAME, POSITIVE, detect and load")
-    return Domain(module.NAME, module.POSITIVE, template.read_text(encoding="utf-8"), module.detect, module.load)
+    return Domain(module.NAME, path, module.POSITIVE, template.read_text(encoding="utf-8"), module.detect, module.load)
 
 
 def available() -> list[str]:

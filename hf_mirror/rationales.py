@@ -17,7 +17,7 @@ from hf_mirror import identity
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import canonical_json, read_json, read_rows, write_json, write_rows
-from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Parsed, parse, rationale_messages
+from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Parsed, parse, prompt_sha256, rationale_messages
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import RATIONALE, READING
 
@@ -200,10 +200,14 @@ def _shards(folder: Path) -> Iterable[tuple[str, list[dict[str, Any]]]]:
             yield f"{split}-{start // SHARD_SCENES:05d}.parquet", scenes[start : start + SHARD_SCENES]
 
 
+def instruction_digest() -> str:
+    """What every rationale request begins with, as a digest: other words are other work."""
+    return prompt_sha256(rationale_messages([{"role": "user", "content": ""}]))
+
+
 def _scene_digest(folder: Path) -> str:
-    return identity.digest(
-        *(scene["prompt_sha256"] + scene["scene_id"] for _, scenes in _shards(folder) for scene in scenes)
-    )
+    scenes = (scene for _, shard in _shards(folder) for scene in shard)
+    return identity.digest(instruction_digest(), *(scene["prompt_sha256"] + scene["scene_id"] for scene in scenes))
 
 
 def _stamp(out: Path) -> Path:

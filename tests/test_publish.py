@@ -108,6 +108,14 @@ def test_repeated_keys_are_refused(run: Path, tmp_path: Path) -> None:
         stage_datasets(Run.open(run), tmp_path / "out")
 
 
+@pytest.mark.parametrize(("split", "kind"), [("train", "rationales|preferences"), ("test", "bench")])
+def test_rows_of_an_earlier_build_are_refused(run: Path, tmp_path: Path, split: str, kind: str) -> None:
+    path = run / "shop" / "scenes" / f"{split}.parquet"
+    write_rows(path, read_rows(path)[1:], SCENE)
+    with pytest.raises(DataError, match=rf"({kind}) rows of {split} scenes that this build does not have"):
+        stage_datasets(Run.open(run), tmp_path / "staged")
+
+
 def test_a_split_without_rows_has_no_file(run: Path, tmp_path: Path) -> None:
     write_rows(run / "shop" / "preferences" / "validation.parquet", [], PAIR)
     preferences = stage_datasets(Run.open(run), tmp_path / "out")[2]
@@ -283,7 +291,8 @@ def test_a_conflict_upstream_is_found_before_a_new_repo_is_made(run: Path, hub: 
     publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",))
     before = state(hub.url)
     rows = read_rows(run / "shop" / "scenes" / "train.parquet")
-    write_rows(run / "shop" / "scenes" / "train.parquet", rows[1:], SCENE)
+    rows[0]["session_id"] = "another"
+    write_rows(run / "shop" / "scenes" / "train.parquet", rows, SCENE)
     with pytest.raises(HubError, match="mirror-scenes already has"):
         publish(run, "acme", "v0.1.0", endpoint=hub.url)
     assert state(hub.url) == before

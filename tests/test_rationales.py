@@ -178,6 +178,13 @@ def test_shards_of_other_settings_are_set_aside(run_folder: Path) -> None:
     assert read_json(teacher / "settings.json")["n"] == 2
 
 
+def test_rationales_of_other_instructions_are_set_aside(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rationales, "instruction_digest", lambda: "other words")
+    rationales.write(run_folder, "teacher", TEACHER, FOUR, quiet)
+    teacher = run_folder / "movielens" / "rationales" / "teacher"
+    assert [path for path in teacher.parent.iterdir() if path.name.startswith("teacher.")]
+
+
 def test_settings_may_go_back_and_forth(run_folder: Path) -> None:
     """n = 4, 2, 4, 2, 4: nothing mixed, nothing in the way."""
     for n in (2, 4, 2, 4):

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from hf_mirror import PROJECT
+from hf_mirror.domains import import_file
 from hf_mirror.files import read_json, sha256_file
 from hf_mirror.hub import EmbeddedHub
+from hf_mirror.pipeline.form import Engine, Pipeline, Train, Write
+from hf_mirror.pipeline.stages import Run
 
 PIPELINE = """
 out: {out}
@@ -141,3 +145,19 @@ def test_other_bytes_under_the_same_tag_are_refused(whole: tuple[Path, dict[str,
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "v0.1.0" in lines[0] and "Traceback" not in done.stderr
     assert (folder / "run" / "models" / "tiny-mirror-dpo" / "model.safetensors").is_file()
+
+
+def test_a_source_that_lost_its_licence_is_built_again(tmp_path: Path) -> None:
+    engine = Engine("template", "reader")
+    pipeline = Pipeline("unused", ("movielens",), Write(engine, engine), engine, Train("tiny"), scenes=40)
+    raw = tmp_path / "raw"
+    import_file(PROJECT / "dataset_builders" / "sample" / "movielens.py").generate(raw, users=60, films=60)
+    run = Run(pipeline, {"movielens": raw}, tmp_path / "run", "http://unused")
+    run.make_scenes()
+    report = tmp_path / "run" / "movielens" / "report.json"
+    assert read_json(report)["source"]["redistributable"]
+    run.make_scenes()
+    assert list(run.stamps.seconds) == ["build-movielens"]
+    (raw / "README").unlink()
+    run.make_scenes()
+    assert not read_json(report)["source"]["redistributable"]

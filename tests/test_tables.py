@@ -47,7 +47,7 @@ def made(events: list[tuple[Any, ...]], users: str = "ab", items: str = "xyz", d
 
 
 def prepared(made_tables: Tables, tmp_path: Path = Path()) -> Tables:
-    domain = Domain("films", "4 or more", "", lambda path: SOURCE, lambda path, source: made_tables)
+    domain = Domain("films", Path("films.py"), "4 or more", "", lambda path: SOURCE, lambda path, source: made_tables)
     return tables.prepare(domain, tmp_path, SOURCE)
 
 

@@ -58,11 +58,12 @@ class Run:
         settings = BuildSettings(self.pipeline.scenes, self.pipeline.regime, self.pipeline.seed)
         for name in self.pipeline.builders:
             domain = load_domain(name)
+            source = domain.detect(self.raw[name])
             written = (f"{domain.name}/report.json", f"{domain.name}/scenes/*", f"{domain.name}/tables/*")
             self.stamps.run(
                 f"build-{domain.name}",
-                {**asdict(settings), "template": domain.template},
-                domain.detect(self.raw[name]).files,
+                {**asdict(settings), "template": domain.template, "licence": [source.licence, source.redistributable]},
+                [*source.files, domain.path],
                 partial(self._files, *written),
                 partial(self._build, domain, self.raw[name], settings),
             )
@@ -76,7 +77,7 @@ class Run:
         for role, engine in (("teacher", write.teacher), ("student", write.student)):
             self.stamps.run(
                 f"write-{role}",
-                {**asdict(settings), **asdict(engine)},
+                {**asdict(settings), **asdict(engine), "instruction": rationales.instruction_digest()},
                 self._files("*/scenes/*"),
                 partial(self._files, f"*/rationales/{role}/*.parquet"),
                 partial(self._write, role, engine, settings),

@@ -45,10 +45,14 @@ def train(method: str, config: Path, accelerate: str, output: Path, arguments: S
             bufsize=0,
         )
         assert process.stdout is not None
-        while chunk := process.stdout.read(65_536):
-            file.write(chunk)
-            sys.stderr.write(chunk.decode("utf-8", "replace"))
-            sys.stderr.flush()
+        try:
+            while chunk := process.stdout.read(65_536):
+                file.write(chunk)
+                sys.stderr.write(chunk.decode("utf-8", "replace"))
+                sys.stderr.flush()
+        except BaseException:
+            process.terminate()  # nobody is left to wait for it
+            raise
     if process.wait():
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "nothing")

@@ -122,7 +122,7 @@ class Remote:
             raise
         except (httpx.TransportError, ConnectionError, TimeoutError) as error:
             raise HubError(
-                f"the Hub at {self.endpoint} cannot be reached ({_line(error)}); check --endpoint or HF_ENDPOINT"
+                f"the Hub at {self.endpoint} cannot be reached ({_line(error)}); check HF_ENDPOINT"
             ) from None
         except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
             # hf_xet reports its failures as RuntimeError, a refused card arrives as ValueError.

@@ -122,11 +122,23 @@ def _table(run: Run, domain: str, split: str, kind: str, closed: ClosedDomain | 
     rows, unread = stage.load(run.directory, domain, split)
     if rows is None or not rows.num_rows:
         return None
+    _check_scenes(run.directory / domain, split, kind, rows)
     if kind == "rationales":
         repo.unread[domain] = repo.unread.get(domain, 0) + unread
     if closed is not None:
         return to_arrow(getattr(closed, kind)(rows), stage.closed)
     return to_arrow(rows, stage.open)
+
+
+def _check_scenes(folder: Path, split: str, kind: str, rows: pa.Table) -> None:
+    """Refuses what an earlier build of the same folder left behind: its scenes are not these."""
+    scenes = read_table(folder / "scenes" / f"{split}.parquet")["scene_id"]
+    stray = rows.filter(pc.invert(pc.is_in(rows["scene_id"], value_set=scenes.combine_chunks())))
+    if stray.num_rows:
+        raise DataError(
+            f"{folder}: {stray.num_rows} {kind} rows of {split} scenes that this build does not have, first "
+            f"{stray['scene_id'][0]}; run the stages after `mirror build` again"
+        )
 
 
 def _write(repo: Staged, subset: str, split: str, table: pa.Table | None) -> None:
