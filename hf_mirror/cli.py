@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hf_mirror import PROJECT, __version__
+from hf_mirror import PROJECT, __version__, printing
 from hf_mirror.errors import ConfigError, MirrorError
 
 Result = dict[str, Any]
@@ -168,7 +168,15 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"hf_mirror {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
-    command = _add(commands, "build", build, _show_build)
+    _stage_commands(commands)
+    _hub_commands(commands)
+    _pipeline_commands(commands)
+    _add(commands, "doctor", doctor, printing.counts)
+    return top
+
+
+def _stage_commands(commands: Any) -> None:
+    command = _add(commands, "build", build, printing.build)
     command.add_argument("builders", nargs="+", metavar="BUILDER", help="a builder's name, or the path of its file")
     command.add_argument("--raw", nargs="+", required=True, metavar="[NAME=]PATH", help="raw folder of each builder")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder")
@@ -176,7 +184,7 @@ def parser() -> Parser:
     command.add_argument("--regime", default="popularity_matched", help="exposure of train and validation scenes")
     _seed(command)
 
-    command = _add(commands, "rationales", rationales, _show_counts)
+    command = _add(commands, "rationales", rationales, printing.counts)
     _directory(command)
     command.add_argument("--role", required=True, choices=("teacher", "student"))
     _engine(command)
@@ -186,28 +194,30 @@ def parser() -> Parser:
     command.add_argument("--max-tokens", type=int, default=512)
     _seed(command)
 
-    command = _add(commands, "read", read, _show_counts)
+    command = _add(commands, "read", read, printing.counts)
     _directory(command)
     _engine(command)
 
-    command = _add(commands, "distill", distill, _show_counts)
+    command = _add(commands, "distill", distill, printing.counts)
     _directory(command)
     command.add_argument("--rule", default="uncertainty_gap", help="which pairs are kept (uncertainty_gap)")
     command.add_argument("--size", type=int, default=10_000, help="how many train pairs are kept (10000)")
     _seed(command)
 
-    command = _add(commands, "bench", bench, _show_counts)
+    command = _add(commands, "bench", bench, printing.counts)
     _directory(command)
     _seed(command)
 
-    command = _add(commands, "publish", publish, _show_publication)
+
+def _hub_commands(commands: Any) -> None:
+    command = _add(commands, "publish", publish, printing.publication)
     _directory(command)
     command.add_argument("--namespace", required=True, help="user or organisation on the Hub")
     command.add_argument("--tag", required=True, help="semantic version, e.g. v1.0.0; a tag never moves")
     command.add_argument("--private", action="store_true", help="create the repos private")
     command.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
 
-    command = _add(commands, "evaluate", evaluate, _show_board)
+    command = _add(commands, "evaluate", evaluate, printing.board)
     command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
     command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
     command.add_argument("--domain", help="one domain (default: all)")
@@ -215,7 +225,7 @@ def parser() -> Parser:
     command.add_argument("--batch-size", type=int, help="sequences per forward pass (as memory allows)")
     _seed(command)
 
-    command = _add(commands, "leaderboard", leaderboard, _show_board)
+    command = _add(commands, "leaderboard", leaderboard, printing.board)
     command.add_argument("results", nargs="+", type=Path, help="results of `mirror evaluate`: files or folders")
 
     hub = commands.add_parser("hub", help="the offline Hub", description="The Hub's HTTP API on one folder.")
@@ -225,16 +235,15 @@ def parser() -> Parser:
     command.add_argument("--port", type=int, default=0, help="0 takes a free one")
     command.add_argument("--host", default="127.0.0.1")
 
-    command = _add(commands, "run", run, _show_run)
+
+def _pipeline_commands(commands: Any) -> None:
+    command = _add(commands, "run", run, printing.run)
     command.add_argument("pipeline", type=Path, help="a pipeline YAML file")
     _pipeline_options(command)
 
-    command = _add(commands, "quickstart", run, _show_run, "The whole path on made-up feedback, in a few minutes.")
+    command = _add(commands, "quickstart", run, printing.run, "The whole path on made-up feedback, in a few minutes.")
     command.set_defaults(pipeline=PROJECT / "pipelines" / "quickstart.yaml")
     _pipeline_options(command)
-
-    _add(commands, "doctor", doctor, _show_counts)
-    return top
 
 
 def _add(
@@ -281,46 +290,3 @@ def _raw(given: Sequence[str], builders: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--raw {entry}: say whose folder it is: NAME={entry}")
         folders[name if found else builders[0]] = path if found else entry
     return folders
-
-
-def _show_build(reports: Result) -> str:
-    lines = []
-    for name, report in reports.items():
-        tables, splits, scenes = report["tables"], report["splits"], report["scenes"]
-        lines.append(f"{name} ({report['source']['release']}): {tables['read']} rows read, {tables['kept']} kept")
-        for split, part in scenes.items():
-            lines.append(f"  {split}: {part['kept']} scenes of {splits['users'][split]} users, {part['regime']}")
-        if splits["underpowered"]:
-            lines.append(f"  underpowered: {splits['users']['test']} test users; results from fewer than 200 are shaky")
-    return "\n".join(lines)
-
-
-def _show_counts(result: Result, depth: int = 0) -> str:
-    lines = []
-    for key, value in result.items():
-        if isinstance(value, dict) and value:
-            lines.append(f"{'  ' * depth}{key}:")
-            lines.append(_show_counts(value, depth + 1))
-        else:
-            lines.append(f"{'  ' * depth}{key}: {value}")
-    return "\n".join(lines)
-
-
-def _show_publication(result: Result) -> str:
-    lines = [f"{'would publish' if result['dry_run'] else 'published'} {result['tag']} at {result['endpoint']}"]
-    for repo in result["repos"]:
-        changes = ", ".join(f"{len(repo[kind])} {kind}" for kind in ("added", "changed", "deleted") if repo[kind])
-        lines.append(f"  {repo['kind']} {repo['repo']} {repo['sha'] or ''}: {changes or 'unchanged'}")
-    return "\n".join(lines + [f"  withheld {name}: {reason}" for name, reason in result["withheld"].items()])
-
-
-def _show_board(result: Result) -> str:
-    from hf_mirror.leaderboard import table
-
-    return table(result["results"])
-
-
-def _show_run(summary: Result) -> str:
-    from hf_mirror.pipeline.next_steps import closing
-
-    return f"{_show_board(summary)}\n\n{closing(summary)}"
