@@ -94,6 +94,10 @@ def _footnotes(blocks: Mapping[tuple[str, ...], list[Result]]) -> str:
     ]
     if any(result["underpowered"] for result in results):
         widest = max((r["minimum_detectable_difference"] or 0) for r in results if r["underpowered"])
-        seen = f"; two models closer than {widest * 100:.1f} points cannot be told apart (80 % power)" if widest else ""
+        seen = (
+            f"; two models closer than {widest * 100:.1f} points cannot be told apart (80 % power)"
+            if widest > 5e-4
+            else ""
+        )
         notes.append(f"underpowered: fewer than 200 users{seen}.")
     return "\n".join(notes)

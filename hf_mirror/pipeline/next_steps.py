@@ -13,7 +13,8 @@ def closing(summary: dict[str, Any]) -> str:
     if embedded:
         port = summary["endpoint"].rsplit(":", 1)[-1]
         lines += [
-            f"Its Hub is in {summary['hub']}; it ran at {summary['endpoint']} and has stopped. Start it again:",
+            f"Its Hub is in {summary['hub']}; it ran at {summary['endpoint']} and has stopped.",
+            "Start it again, in a shell with the environment active (`source .venv/bin/activate`):",
             f"  mirror hub serve --root {summary['hub']} --port {port}",
             "and use it from another terminal, as you would use huggingface.co:",
             f"  HF_ENDPOINT={summary['endpoint']} python -c "
@@ -23,8 +24,8 @@ def closing(summary: dict[str, Any]) -> str:
     if summary["made_up"]:
         lines += [
             "",
-            "The people, films and decisions of this run are made up, and its student has about a million parameters,",
-            "trained from scratch: it proves that every stage works, not that rationales help.",
+            "The people, items and decisions of this run are made up, and its student is tiny and trained from scratch:",
+            "it proves that every stage works, not that rationales help.",
         ]
     lines += [
         "",
