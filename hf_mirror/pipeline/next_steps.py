@@ -24,7 +24,7 @@ def closing(summary: dict[str, Any]) -> str:
     if summary["made_up"]:
         lines += [
             "",
-            "The people, items and decisions of this run are made up, and its student is tiny and trained from scratch:",
+            "The people, items and decisions of this run are made up, and its student is tiny and from scratch:",
             "it proves that every stage works, not that rationales help.",
         ]
     lines += [
