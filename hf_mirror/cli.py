@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options = parser().parse_args(arguments)
         result = options.call(options)
+        if getattr(options, "json", False):
+            shown = json.dumps(result, ensure_ascii=False, sort_keys=True, default=str)
+        else:
+            shown = options.show(result)
     except MirrorError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
@@ -42,10 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         raise SystemExit(1) from None
-    if getattr(options, "json", False):
-        print(json.dumps(result, ensure_ascii=False, sort_keys=True, default=str))
-    else:
-        print(options.show(result))
+    print(shown)
 
 
 def build(options: argparse.Namespace) -> Result:
@@ -151,8 +153,12 @@ def run(options: argparse.Namespace) -> Result:
     from hf_mirror.pipeline.settings import load_yaml
 
     pipeline = load_yaml(options.pipeline, Pipeline)
-    given = options.raw or os.environ.get("MIRROR_RAW", "").split()
-    return run_pipeline(pipeline, _raw(given, pipeline.builders), options.out)
+    if options.raw:
+        raw = _raw(options.raw, pipeline.builders)
+    else:  # the variable never stands in for a made-up sample that the file asks for
+        found = _raw(shlex.split(os.environ.get("MIRROR_RAW", "")), pipeline.builders)
+        raw = {name: path for name, path in found.items() if name not in pipeline.sample}
+    return run_pipeline(pipeline, raw, options.out)
 
 
 def doctor(options: argparse.Namespace) -> Result:

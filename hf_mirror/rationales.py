@@ -16,7 +16,7 @@ from typing import Any
 from hf_mirror import identity
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import ConfigError, DataError
-from hf_mirror.files import canonical_json, read_json, read_rows, write_json, write_rows
+from hf_mirror.files import canonical_json, read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Parsed, parse, prompt_sha256, rationale_messages
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import RATIONALE, READING
@@ -93,7 +93,13 @@ def read(directory: Path, backend: Backend, progress: Progress) -> dict[str, Any
                 raise DataError(f"{source} is missing; run `mirror rationales {directory} --role {role}` first")
             written = {path.name for path in source.glob("*.parquet")}
             _same_work(
-                out, {"model": backend.model, "revision": backend.revision, "written": read_json(_stamp(source))}
+                out,
+                {
+                    "model": backend.model,
+                    "revision": backend.revision,
+                    "written": read_json(_stamp(source)),
+                    "shards": {p.name: sha256_file(p) for p in sorted(source.glob("*.parquet"))},
+                },
             )
             totals: Counter[str] = Counter()
             for name, scenes in _shards(folder):

@@ -13,6 +13,7 @@ import pytest
 
 from hf_mirror import PROJECT
 from hf_mirror.domains import import_file
+from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_json, sha256_file
 from hf_mirror.hub import EmbeddedHub
 from hf_mirror.pipeline.form import Engine, Pipeline, Train, Write
@@ -161,3 +162,23 @@ def test_a_source_that_lost_its_licence_is_built_again(tmp_path: Path) -> None:
     (raw / "README").unlink()
     run.make_scenes()
     assert not read_json(report)["source"]["redistributable"]
+
+
+def test_a_domain_of_another_run_is_refused(tmp_path: Path) -> None:
+    engine = Engine("template", "reader")
+    pipeline = Pipeline("unused", ("movielens",), Write(engine, engine), engine, Train("tiny"), scenes=40)
+    raw = tmp_path / "raw"
+    import_file(PROJECT / "dataset_builders" / "sample" / "movielens.py").generate(raw, users=60, films=60)
+    run = Run(pipeline, {"movielens": raw}, tmp_path / "run", "http://unused")
+    run.make_scenes()
+    run._refuse_other_domains()
+    (tmp_path / "run" / "left_over").mkdir()
+    (tmp_path / "run" / "left_over" / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="left_over"):
+        run._refuse_other_domains()
+
+
+def test_results_that_are_none_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"baselines": {}}', encoding="utf-8")
+    done = command("leaderboard", str(tmp_path))
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1

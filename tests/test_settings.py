@@ -122,3 +122,10 @@ def test_the_pipelines_that_come_with_the_project_are_valid(path: Path) -> None:
     from hf_mirror.pipeline import Pipeline
 
     assert load_yaml(path, Pipeline).builders
+
+
+def test_a_key_that_is_a_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("? [x, y]\n: 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="plain word"):
+        load_yaml(path, Plan)

@@ -40,8 +40,13 @@ def _hub(pipeline: Pipeline, folder: Path) -> Iterator[str]:
     with EmbeddedHub(folder / "hub") as hub:
         say(f"Offline Hub at {hub.url}, kept in {folder / 'hub'}")
         # A cache of its own: what is cached under these names on this machine may come from another Hub.
+        for inherited in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE"):
+            os.environ.pop(inherited, None)
         os.environ |= {
             "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_DATASETS_OFFLINE": "0",
+            "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost"))),
             "HF_HOME": str((folder / "cache").resolve()),
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -51,6 +51,8 @@ def _refuse_repeated_keys(node: Any, path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, inner in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: a key is no plain word; write `key: value`")
             if key.value in seen:
                 raise ConfigError(f"{path}:{key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
             seen.add(key.value)

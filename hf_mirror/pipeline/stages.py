@@ -15,6 +15,7 @@ from hf_mirror import PROJECT, backends, rationales
 from hf_mirror.build import BuildSettings, build
 from hf_mirror.domains import Domain, import_file
 from hf_mirror.domains import load as load_domain
+from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_json, write_json
 from hf_mirror.pipeline.form import Engine, Pipeline
 from hf_mirror.pipeline.stamps import Stamps
@@ -33,6 +34,7 @@ class Run:
         """Runs every stage; returns what a reader wants to know: folders, repos, scores, seconds per stage."""
         self.make_samples()
         self.make_scenes()
+        self._refuse_other_domains()
         self.make_rationales()
         self.make_pairs()
         datasets = self.publish("datasets")
@@ -59,7 +61,12 @@ class Run:
         for name in self.pipeline.builders:
             domain = load_domain(name)
             source = domain.detect(self.raw[name])
-            written = (f"{domain.name}/report.json", f"{domain.name}/scenes/*", f"{domain.name}/tables/*")
+            written = (
+                f"{domain.name}/report.json",
+                f"{domain.name}/scenes/*",
+                f"{domain.name}/tables/*",
+                f"{domain.name}/*.jinja",
+            )
             self.stamps.run(
                 f"build-{domain.name}",
                 {**asdict(settings), "template": domain.template, "licence": [source.licence, source.redistributable]},
@@ -149,6 +156,14 @@ class Run:
                 partial(evaluate, str(model), None, self._bench(), None, out, seed=self.pipeline.seed),
             )
 
+    def _refuse_other_domains(self) -> None:
+        """A domain that another run left here would be published with this one."""
+        wanted = {load_domain(name).name for name in self.pipeline.builders}
+        others = sorted(set(self.domains()) - wanted)
+        if others:
+            raise ConfigError(f"{self.out} also holds {', '.join(others)}, which this pipeline does not build; "
+                              "use another out, or delete it")  # fmt: skip
+
     def _build(self, domain: Domain, raw: Path, settings: BuildSettings) -> None:
         with progress(settings.scenes, f"  scenes of {domain.name}") as advance:
             build(domain, raw, self.out, settings, advance)
@@ -167,11 +182,16 @@ class Run:
     def _train(self, method: str, arguments: list[str], base: Path | None = None) -> None:
         student, output = self.pipeline.train.student, self._model(method)
         config = PROJECT / "recipes" / student / f"{method}.yaml"
-        weights = base.glob("*.safetensors") if base else ()
+        recipes = PROJECT / "recipes"
+        launcher = recipes / "accelerate_configs" / f"{self.pipeline.train.accelerate}.yaml"
+        parts = [*recipes.glob("*.py"), *(recipes / student).glob("*.json"), config, launcher]
+        if base:
+            parts += [path for kind in ("safetensors", "json", "jinja") for path in base.glob(f"*.{kind}")]
+            parts.remove(base / "train_report.json")  # it holds times of day
         self.stamps.run(
             method,
             {"arguments": arguments, "accelerate": self.pipeline.train.accelerate},
-            [config, *(PROJECT / "recipes").glob("*.py"), *self._files("*/preferences/*"), *weights],
+            [*parts, *self._files("*/preferences/*")],
             lambda: (path for path in output.iterdir() if path.is_file()),
             lambda: train(
                 method, config, self.pipeline.train.accelerate, output, arguments, self.out / f"{method}.log"

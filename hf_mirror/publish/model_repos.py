@@ -79,6 +79,11 @@ class TrainedModel:
             return (
                 f"trained from scratch on closed source {', '.join(closed)}: its vocabulary holds the publisher's words"
             )
+        if closed and self.parent is None and self.train.get("base_model") and _is_local(self.train):
+            return (
+                f"trained on closed source {', '.join(closed)} from a folder outside this run: whether its vocabulary "
+                "holds the publisher's words is not known"
+            )
         return None
 
     def generators(self) -> list[dict[str, str]]:
