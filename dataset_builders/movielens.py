@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from hf_mirror.domains import Source
+from hf_mirror.domains import Download, Source
 from hf_mirror.errors import DataError
 from hf_mirror.schema import Tables
-from hf_mirror.tables import json_column
 
 NAME = "movielens"
 POSITIVE = "a rating of 4 or more out of 5"
@@ -23,11 +23,29 @@ CITATION = (
     "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
     "ACM Transactions on Interactive Intelligent Systems 5, 4, Article 19. https://doi.org/10.1145/2827872"
 )
+SERVER = "https://files.grouplens.org/datasets/movielens"
+_TERMS = "research with acknowledgement, no commercial use, no endorsement implied; "
+_CLOSED = _TERMS + "may not be redistributed without separate permission"
+_SHARED = _TERMS + "may be redistributed under the same terms"
+# The checksums are those of the .md5 files beside the archives; the two latest releases change and have none.
+DOWNLOADS = {
+    name: Download(terms, f"{SERVER}/{name}-README.{kind}", ((f"{SERVER}/{name}.zip", checksum),))
+    for name, terms, kind, checksum in (
+        ("ml-100k", _CLOSED, "txt", "md5:0e33842e24a9c977be4e0107933c0723"),
+        ("ml-1m", _CLOSED, "txt", "md5:c4d9eecfca2ab87c1945afe126590906"),
+        ("ml-20m", _SHARED, "html", "md5:cd245b17a1ae2cc31bb14903e1204af3"),
+        ("ml-25m", _SHARED, "html", "md5:6b51fb2759a8657d3bfcbfc42b592ada"),
+        ("ml-32m", _SHARED, "html", "md5:d472be332d4daa821edc399621853b57"),
+        ("ml-latest-small", _SHARED, "html", None),
+        ("ml-latest", _SHARED, "html", None),
+    )
+}
 MADE_UP_LICENCE = "License: CC0-1.0"
 SHARE_ALIKE = "may redistribute the data set, including transformations"
 
 # 1995-01-01, before MovieLens opened: a time that lost a digit to a truncated file lies earlier.
-EARLIEST = 788_918_400
+EARLIEST, LATEST = 788_918_400, 4_102_444_800
+RATING = ("user_id", "item_id", "rating", "timestamp")
 # Layouts by the files that make them; the first that is complete wins.
 LAYOUTS = {
     "ml-1m": ("ratings.dat", "users.dat", "movies.dat"),
@@ -136,72 +154,81 @@ def _csv(path: Path, header: str) -> list[list[str]]:
 
 
 def _tables(ratings: pl.DataFrame, movies: pl.DataFrame, users: pl.DataFrame | None) -> Tables:
-    items = movies.unique("item_id", keep="first", maintain_order=True).select(
-        "item_id",
-        attributes=json_column(movies.columns[1:]),
+    items = movies.select(
+        pl.col("item_id").cast(pl.UInt32, strict=False),
+        attributes=pl.struct(movies.columns[1:]),
         available_from=pl.lit(None, pl.Datetime("ms", "UTC")),
     )
     if users is None:
-        people = ratings.select("user_id").unique(maintain_order=True).with_columns(profile=pl.lit("{}"))
+        people = ratings.select(pl.col("user_id").unique()).with_columns(profile=pl.lit("{}"))
     else:
-        people = users.select("user_id", profile=json_column(users.columns[1:]))
+        people = users.select(pl.col("user_id").cast(pl.UInt32, strict=False), profile=pl.struct(users.columns[1:]))
     events = ratings.select(
         "user_id",
         "item_id",
-        timestamp=pl.from_epoch("timestamp", time_unit="s").dt.cast_time_unit("ms").dt.replace_time_zone("UTC"),
-        signal=json_column(["rating"]),
+        timestamp=(1000 * pl.col("timestamp")).cast(pl.Datetime("ms", "UTC")),
+        signal=pl.struct("rating"),
         positive=pl.col("rating") >= 4,
-        impression_id=pl.lit(None, pl.String),
-        impression=pl.lit(None, pl.List(pl.String)),
     )
     return Tables(people, items, events, read=ratings.height, dropped={})
 
 
 def _numbers(path: Path, separator: str, columns: tuple[int, ...], expected: str, header: bool = False) -> pl.DataFrame:
     """The four rating columns. Every line must parse; the first that does not is named."""
-    names = ("user_id", "item_id", "rating", "timestamp")
-    raw = path.read_bytes()
-    if not raw.strip():
+    with path.open("rb") as file:
+        first = file.readline().removeprefix(b"\xef\xbb\xbf").strip()
+    if not first and not path.read_bytes().strip():
         raise DataError(f"{path} is empty; expected {expected}; unpack the release again")
-    if header and (first := raw.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].strip()) != expected.encode():
+    if header and first != expected.encode():
         _bad(path, 1, first.decode("utf-8", "replace"), expected)
-    # More columns than a line has: what stands there makes the line wrong.
-    schema = {f"c{i}": pl.String for i in range(columns[-1] + 3)}
+    kinds = dict(zip(columns, (pl.UInt32, pl.UInt32, pl.Float32, pl.Int64), strict=True))
+    schema: dict[str, Any] = {f"c{i}": kinds.get(i, pl.String) for i in range(columns[-1] + 1)}
     try:
         frame = pl.read_csv(
-            io.BytesIO(raw),
-            separator=separator,
-            has_header=False,
-            skip_rows=int(header),
-            quote_char=None,
-            encoding="utf8-lossy",
-            truncate_ragged_lines=True,
-            missing_columns="insert",
-            schema=schema,
+            path, separator=separator, has_header=False, skip_rows=int(header), quote_char=None, schema=schema
         )
+        fine = frame.select(_is_rating(columns, frame.columns)).to_series().all()
+    except pl.exceptions.PolarsError:
+        fine = False
+    if not fine:  # somewhere a line is not plain: read it all as text, ten times slower
+        frame = _from_text(path, separator, columns, expected, header)
+    ratings = frame.select(pl.col(f"c{c}").alias(name) for c, name in zip(columns, RATING, strict=True))
+    # Ratings that are whole print as whole numbers.
+    whole = (ratings["rating"] % 1 == 0).all()
+    return ratings.with_columns(pl.col("rating").cast(pl.Int8)) if whole else ratings
+
+
+def _is_rating(columns: tuple[int, ...], names: list[str]) -> pl.Expr:
+    """Whether a row has four values in their ranges, and nothing else."""
+    user, item, rating, timestamp = (pl.col(f"c{c}") for c in columns)
+    others = [pl.col(name).is_null() for i, name in enumerate(names) if i not in columns]
+    in_range = (
+        user.is_not_null() & item.is_not_null() & rating.is_between(0.5, 5) & timestamp.is_between(EARLIEST, LATEST)
+    )
+    return pl.all_horizontal(in_range.fill_null(False), *others)
+
+
+def _from_text(path: Path, separator: str, columns: tuple[int, ...], expected: str, header: bool) -> pl.DataFrame:
+    """As `_numbers` reads it, with blanks around values forgiven; a line that still does not parse is a DataError."""
+    raw = path.read_bytes()
+    names = [f"c{i}" for i in range(columns[-1] + 3)]  # more than a line has: what stands there makes it wrong
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(raw), separator=separator, has_header=False, skip_rows=int(header), quote_char=None,
+            encoding="utf8-lossy", truncate_ragged_lines=True, missing_columns="insert",
+            schema=dict.fromkeys(names, pl.String),
+        )  # fmt: skip
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path} does not parse ({str(error).splitlines()[0]}); expected {expected}") from None
-    others = [name for i, name in enumerate(schema) if i not in columns]
-    alone = pl.all_horizontal(pl.col(name).fill_null("").str.strip_chars() == "" for name in others)
-    frame = frame.select(
-        alone.alias("alone"), *(pl.col(f"c{c}").str.strip_chars().alias(n) for c, n in zip(columns, names, strict=True))
-    ).with_columns(pl.col("rating").cast(pl.Float64, strict=False), pl.col("timestamp").cast(pl.Int64, strict=False))
-    good = (
-        pl.col("alone")
-        & pl.col("user_id").str.contains(r"^[0-9]+$")
-        & pl.col("item_id").str.contains(r"^[0-9]+$")
-        & pl.col("rating").is_between(0.5, 5)
-        & pl.col("timestamp").is_between(EARLIEST, 4_102_444_800)
-    ).fill_null(False)
-    bad = frame.select((~good).arg_true()).to_series()
+    text = frame.with_columns(pl.col(names).str.strip_chars().replace("", None))
+    kinds = zip(columns, (pl.UInt32, pl.UInt32, pl.Float32, pl.Int64), strict=True)
+    frame = text.with_columns(pl.col(f"c{c}").cast(kind, strict=False) for c, kind in kinds)
+    bad = frame.select((~_is_rating(columns, names)).arg_true()).to_series()
     if bad.len():
         number = int(bad[0]) + int(header)
         line = raw.splitlines()[number].decode("utf-8", "replace")
         _bad(path, number + 1, line, f"{expected}, a rating from 0.5 to 5 and a time in Unix seconds")
-    # Ratings that are whole print as whole numbers.
-    frame = frame.drop("alone")
-    whole = (frame["rating"] % 1 == 0).all()
-    return frame.with_columns(pl.col("rating").cast(pl.Int64)) if whole else frame
+    return frame
 
 
 def _lines(path: Path, separator: str, width: int, expected: str) -> list[list[str]]:

@@ -68,7 +68,10 @@ def test_it_refuses_a_folder_that_is_not_its_own(path: Path, tmp_path: Path) -> 
 def test_detect_names_a_release_and_its_files(name: str, raw_rows: Path) -> None:
     source = domains.load(name).detect(raw_rows)
     assert source.release and source.licence and isinstance(source.redistributable, bool)
-    assert source.files and all(file.is_file() and file.parent == raw_rows for file in source.files)
+    assert source.files and all(file.is_file() and raw_rows in file.parents for file in source.files)
+    names = [file.relative_to(raw_rows).as_posix() for file in source.files]
+    assert len(set(names)) == len(names), "a report names files by their paths below the raw folder"
+    assert not any(".." in name for name in names)
 
 
 @fixture
@@ -77,11 +80,29 @@ def test_its_tables_account_for_every_row(name: str, raw_rows: Path) -> None:
     source = domain.detect(raw_rows)
     loaded = domain.load(raw_rows, source)
     assert loaded.read == loaded.events.height + sum(loaded.dropped.values()) > 0
-    clean = tables.prepare(domain, raw_rows, source)
-    assert clean.read == loaded.read == clean.events.height + sum(clean.dropped.values())
-    assert 0 < clean.events["positive"].sum() < clean.events.height
-    for column in (clean.items["attributes"], clean.users["profile"], clean.events["signal"]):
-        assert all(isinstance(json.loads(text), dict) for text in column)
+    log = tables.prepare(domain, raw_rows, source)
+    assert log.read == loaded.read == log.events.height + sum(log.dropped.values())
+    signal = log.events.select(tables.as_json(log.events, "signal")).to_series()
+    for column in (log.items["attributes"], log.users["profile"], signal):
+        assert column.len() and all(isinstance(json.loads(text), dict) for text in column)
+    assert all("title" in json.loads(text) for text in log.items["attributes"])
+    # To call every event a choice is right only where all of them say the same, as in a log of clicks.
+    positives = log.events["positive"].sum()
+    assert 0 < positives <= log.events.height
+    assert (positives == log.events.height) == (signal.n_unique() == 1)
+
+
+@fixture
+def test_its_remarks_are_fields_of_the_signal_by_row(name: str, raw_rows: Path) -> None:
+    domain = domains.load(name)
+    loaded = domain.load(raw_rows, domain.detect(raw_rows))
+    assert (loaded.remarks is not None) == ("row" in loaded.events.columns)
+    if loaded.remarks is None:
+        return
+    remarks = loaded.remarks.collect()
+    assert loaded.events["row"].is_unique().all() and remarks["row"].is_unique().all()
+    assert loaded.events["row"].is_in(remarks["row"].implode()).all()
+    assert not set(remarks.columns) & {field.name for field in loaded.events.schema["signal"].fields}
 
 
 @fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -14,8 +15,9 @@ import pytest
 
 from hf_mirror import PROJECT, build, domains, tables
 from hf_mirror.domains import Domain
+from hf_mirror.errors import DataError
 from hf_mirror.files import read_rows
-from hf_mirror.schema import Tables
+from hf_mirror.tables import Log
 
 FIXTURES = PROJECT / "tests" / "fixtures" / "movielens"
 LAYOUTS = ("ml-1m", "ml-100k", "ml-csv")
@@ -38,13 +40,13 @@ def copy(tmp_path: Path) -> Callable[[str], Path]:
     return of
 
 
-def prepared(folder: Path) -> Tables:
+def prepared(folder: Path) -> Log:
     domain = domains.load("movielens")
     return tables.prepare(domain, folder, domain.detect(folder))
 
 
-def attributes(clean: Tables) -> dict[str, dict[str, Any]]:
-    return {item: json.loads(text) for item, text in clean.items.select("item_id", "attributes").rows()}
+def attributes(log: Log) -> dict[str, dict[str, Any]]:
+    return {item: json.loads(text) for item, text in log.items.select("item_id", "attributes").rows()}
 
 
 # What the layouts hold
@@ -72,16 +74,26 @@ def test_films_that_nobody_rated_are_kept_and_never_offered(layout: str, moviele
     assert rows and all(option["item_id"] != "16" for row in rows for option in row["exposure"])
 
 
+def who_rated_what(log: Log) -> list[tuple[str, str, int]]:
+    """The events as (user, item, ms), in their order."""
+    users, items = log.users["user_id"], log.items["item_id"]
+    return [(users[user], items[item], time) for user, item, time in log.events.select("user", "item", "time").rows()]
+
+
+def ratings(log: Log) -> list[str]:
+    """What each event says, as scenes hold it."""
+    return log.events.select(tables.as_json(log.events, "signal")).to_series().to_list()
+
+
 def test_the_three_layouts_agree_on_who_rated_what_and_when() -> None:
-    columns = ["user_id", "item_id", "timestamp"]
-    one, other, third = (prepared(FIXTURES / layout).events.select(columns) for layout in LAYOUTS)
-    assert one.height == 160
-    assert one.equals(other) and one.equals(third)
+    one, other, third = (who_rated_what(prepared(FIXTURES / layout)) for layout in LAYOUTS)
+    assert len(one) == 160
+    assert one == other == third
 
 
 def test_ratings_print_as_they_are() -> None:
-    whole = prepared(FIXTURES / "ml-1m").events["signal"]
-    halves = prepared(FIXTURES / "ml-csv").events["signal"]
+    whole = ratings(prepared(FIXTURES / "ml-1m"))
+    halves = ratings(prepared(FIXTURES / "ml-csv"))
     assert set(whole) == {f'{{"rating":{n}}}' for n in range(1, 6)}
     assert {'{"rating":3.5}', '{"rating":4.0}'} <= set(halves)
 
@@ -128,6 +140,78 @@ def test_any_latin_1_byte_may_stand_in_a_title(copy: Callable[[str], Path]) -> N
     path = folder / "movies.dat"
     path.write_bytes(path.read_bytes().replace(b"Untitled Reel", b"Wait\x85 Un\x1ctitled\x0b Reel\xa0"))
     assert attributes(prepared(folder))["4"]["title"].startswith("Wait\x85 Un\x1ctitled")
+
+
+# Numbers are read as numbers; where a line is not plain, all are read as text, which must not change what they say
+
+
+@pytest.fixture
+def builder() -> ModuleType:
+    """The builder's module."""
+    return domains.import_file(PROJECT / "dataset_builders" / "movielens.py")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_plain_files_are_never_read_as_text_and_would_say_the_same(
+    layout: str, builder: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FIXTURES / layout
+    from_text, asked = builder._from_text, []
+    monkeypatch.setattr(builder, "_from_text", lambda *given: asked.append(given) or from_text(*given))
+    plain = builder.load(folder, builder.detect(folder))
+    assert not asked
+    monkeypatch.setattr(builder.pl, "read_csv", refuse_numbers(pl.read_csv))
+    text = builder.load(folder, builder.detect(folder))
+    assert len(asked) == 1
+    assert text.events.equals(plain.events) and text.events.schema == plain.events.schema
+
+
+def refuse_numbers(read_csv: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataFrame]:
+    """As if no line could be read as numbers."""
+
+    def read(source: object, **given: Any) -> pl.DataFrame:
+        if set(given["schema"].values()) != {pl.String}:
+            raise pl.exceptions.ComputeError("no numbers here")
+        return read_csv(source, **given)
+
+    return read
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "spelled",
+    ["3", "+3", "03", "3.0", "3e0", "3 ", " 3", "-3", "4294967296", "\u00b3", "\u0663", "3_0", '"3"', "0x3", "", "3;"],
+)
+@pytest.mark.parametrize("place", range(4))
+def test_a_number_is_read_alike_whatever_the_other_lines_hold(
+    layout: str, spelled: str, place: int, copy: Callable[[str], Path], builder: ModuleType
+) -> None:
+    """One blank after a number, somewhere else in the file, and all of it is read as text."""
+    folder, answers = copy(layout), []
+    path = folder / RATINGS[layout]
+    plain = path.read_bytes()
+    for other in (GOOD_LINE[layout], GOOD_LINE[layout][:-1] + b" \n"):
+        fields = GOOD_LINE[layout].decode().strip().split(SEPARATOR[layout].decode())
+        fields[place] = spelled + fields[place] if place == 3 and spelled else spelled
+        path.write_bytes(plain + other + SEPARATOR[layout].join(field.encode() for field in fields) + b"\n")
+        try:
+            answers.append(builder.load(folder, builder.detect(folder)).events.row(-1))
+        except DataError as error:
+            assert f"{path}:{LAST[layout] + 1}: found " in str(error)
+            answers.append("refused")
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_blanks_around_values_are_forgiven(layout: str, copy: Callable[[str], Path]) -> None:
+    folder, separator = copy(layout), SEPARATOR[layout]
+    path = folder / RATINGS[layout]
+    head, rest = path.read_bytes().split(b"\n", 1) if layout == "ml-csv" else (b"", path.read_bytes())
+    blank = b" " if layout != "ml-100k" else b"\x0b"  # a tab more is a field more
+    spaced = rest.replace(separator, blank + separator + blank)
+    path.write_bytes((head + b"\n" if head else b"") + spaced)
+    assert spaced != rest
+    assert prepared(folder).events.equals(prepared(FIXTURES / layout).events)
 
 
 # The licence
@@ -182,13 +266,13 @@ def test_the_generator_repeats_and_people_have_tastes(
     clean = prepared(tmp_path / "one")
     assert clean.dropped == {}
     assert clean.users.height == 80 and clean.items.height == 60
-    rating = clean.events["signal"].str.json_path_match("$.rating").cast(pl.Int64)
+    rating = clean.events["signal"].struct.field("rating")
     assert set(rating) == {1, 2, 3, 4, 5}
     # Somebody's ratings of a genre are nearer to each other than to everybody's: there is something to learn.
-    genres = clean.items.select("item_id", genre=pl.col("attributes").str.json_path_match("$.genres[0]"))
-    rated = clean.events.with_columns(rating=rating).join(genres, on="item_id")
-    several = rated.filter(pl.len().over("user_id", "genre") > 2)
-    own_mean = pl.col("rating").mean().over("user_id", "genre")
+    genres = clean.items.select(pl.col("attributes").str.json_path_match("$.genres[0]")).to_series()
+    rated = clean.events.with_columns(rating=rating, genre=genres.gather(clean.events["item"]))
+    several = rated.filter(pl.len().over("user", "genre") > 2)
+    own_mean = pl.col("rating").mean().over("user", "genre")
     assert several.select((pl.col("rating") - own_mean).std()).item() < 0.9 * several["rating"].std()
 
 
