@@ -50,6 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(shown)
 
 
+def download(options: argparse.Namespace) -> Result:
+    """A release from its publisher, once its licence is accepted."""
+    from hf_mirror.domains import load
+    from hf_mirror.download import choose, terms
+    from hf_mirror.download import download as run
+
+    domain = load(options.builder)
+    release = choose(domain, options.release)
+    if not options.accept_license:
+        print(terms(domain, release), file=sys.stderr if options.json else sys.stdout)
+        raise ConfigError(f"read the terms of {domain.name} {release} and pass --accept-license if you accept them")
+    return run(domain, release, options.out)
+
+
 def build(options: argparse.Namespace) -> Result:
     """Raw feedback to tables, scenes and a report."""
     from hf_mirror.build import BuildSettings
@@ -59,14 +73,19 @@ def build(options: argparse.Namespace) -> Result:
 
     names = [Path(builder).stem for builder in options.builders]
     raw = _raw(options.raw, names)
-    settings = BuildSettings(options.scenes, options.regime, options.seed)
+    history, train, evaluation = map(_bounds, (options.history, options.options, options.evaluation_options))
+    regimes = _regimes(options.regime, names)
     reports = {}
     for builder, name in zip(options.builders, names, strict=True):
         domain = load(builder)
         if name not in raw:
             raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
+        regime, named = regimes[name]
+        settings = BuildSettings(
+            options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
+        )
         with progress(settings.scenes, f"scenes of {domain.name}") as advance:
-            reports[domain.name] = run(domain, Path(raw[name]), options.out, settings, advance)
+            reports[domain.name] = run(domain, Path(raw[name]), options.out, settings, advance, options.workers)
     return reports
 
 
@@ -105,6 +124,22 @@ def bench(options: argparse.Namespace) -> Result:
     from hf_mirror.bench import bench as run
 
     return run(options.directory, seed=options.seed)
+
+
+def audit(options: argparse.Namespace) -> Result:
+    """What any dataset of choices gives away without its users."""
+    from hf_mirror.audit import audit as check
+    from hf_mirror.audit.reading import read
+
+    parts = read(options.source, options.subset, options.split, options.revision)
+    return {label: check(choices) for label, choices in parts.items()}
+
+
+def show(options: argparse.Namespace) -> Result:
+    """Scenes, as a person reads them."""
+    from hf_mirror.showing import show as run
+
+    return run(options.directory, options.domain, options.split, options.n, options.scene)
 
 
 def publish(options: argparse.Namespace) -> Result:
@@ -182,12 +217,26 @@ def parser() -> Parser:
 
 
 def _stage_commands(commands: Any) -> None:
+    command = _add(commands, "download", download, printing.counts)
+    command.add_argument("builder", metavar="BUILDER", help="a builder's name, or the path of its file")
+    command.add_argument("release", nargs="?", metavar="RELEASE", help="which, where the publisher has several")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the raw files go")
+    command.add_argument("--accept-license", action="store_true", help="accept the terms that are shown without it")
+
     command = _add(commands, "build", build, printing.build)
     command.add_argument("builders", nargs="+", metavar="BUILDER", help="a builder's name, or the path of its file")
     command.add_argument("--raw", nargs="+", required=True, metavar="[NAME=]PATH", help="raw folder of each builder")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder")
     command.add_argument("--scenes", type=int, default=1000, metavar="N", help="scenes per domain, 80/10/10 (1000)")
-    command.add_argument("--regime", default="popularity_matched", help="exposure of train and validation scenes")
+    command.add_argument("--regime", nargs="+", default=[], metavar="[NAME=]REGIME",
+                         help="exposure of train and validation scenes (popularity_matched; where a source logs "
+                              "impressions, logged, unless NAME= says otherwise)")  # fmt: skip
+    command.add_argument("--history", default="2-10", metavar="A-B", help="past events that a scene shows (2-10)")
+    command.add_argument("--options", default="2-12", metavar="A-B", help="options of a train scene (2-12)")
+    command.add_argument("--evaluation-options", default="5", metavar="A[-B]", help="options of other scenes (5)")
+    command.add_argument("--content-model", metavar="NAME[@REV]",
+                         help="a sentence-transformers model for content options (words by TF-IDF)")  # fmt: skip
+    command.add_argument("--workers", type=int, metavar="N", help="processes that write prompts (one a core)")
     _seed(command)
 
     command = _add(commands, "rationales", rationales, printing.counts)
@@ -213,6 +262,19 @@ def _stage_commands(commands: Any) -> None:
     command = _add(commands, "bench", bench, printing.counts)
     _directory(command)
     _seed(command)
+
+    command = _add(commands, "audit", audit, printing.audit)
+    command.add_argument("source", metavar="FOLDER|HUB_ID", help="a run folder, a folder of files, or a Hub dataset")
+    command.add_argument("--subset", help="one subset or domain (default: all)")
+    command.add_argument("--split", help="one split (default: all)")
+    command.add_argument("--revision", help="the Hub dataset's branch, tag or commit")
+
+    command = _add(commands, "show", show, printing.scenes)
+    _directory(command)
+    command.add_argument("--domain", help="one domain (default: all)")
+    command.add_argument("--split", help="which split (train)")
+    command.add_argument("-n", type=int, default=3, help="scenes per domain (3)")
+    command.add_argument("--scene", metavar="ID", help="the scene with this id, or the beginning of one")
 
 
 def _hub_commands(commands: Any) -> None:
@@ -296,3 +358,24 @@ def _raw(given: Sequence[str], builders: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--raw {entry}: say whose folder it is: NAME={entry}")
         folders[name if found else builders[0]] = path if found else entry
     return folders
+
+
+def _regimes(given: Sequence[str], builders: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Each builder's regime, and whether it was named for this builder alone."""
+    everywhere = [entry for entry in given if "=" not in entry]
+    if len(everywhere) > 1:
+        raise ConfigError(f"--regime names {' and '.join(everywhere)} for all builders; give one, or NAME=REGIME")
+    regimes = dict.fromkeys(builders, (everywhere[0] if everywhere else "popularity_matched", False))
+    for name, _, regime in (entry.partition("=") for entry in given if "=" in entry):
+        if name not in regimes:
+            raise ConfigError(f"--regime {name}={regime}: {name} is not built; expected one of {', '.join(builders)}")
+        regimes[name] = (regime, True)
+    return regimes
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    """`2-10` or `5` as two numbers, both included."""
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and (high or low).isdecimal()):
+        raise ConfigError(f"found {text!r}; expected a number or a range of numbers such as 2-10")
+    return int(low), int(high or low)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +26,20 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Download:
+    """Where a publisher offers a release, and on which terms.
+
+    `files` holds a URL and the checksum that the publisher names for it (`md5:…` or `sha256:…` in hex, else None).
+    """
+
+    licence: str
+    licence_url: str
+    files: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True)
 class Domain:
-    """A builder, loaded. `positive` states in words what counts as a choice."""
+    """A builder, loaded. `positive` states in words what counts as a choice; `downloads` has releases by name."""
 
     name: str
     path: Path
@@ -35,6 +47,7 @@ class Domain:
     template: str
     detect: Callable[[Path], Source]
     load: Callable[[Path, Source], Tables]
+    downloads: Mapping[str, Download] = field(default_factory=dict)
 
 
 def load(name_or_path: str | Path) -> Domain:
@@ -55,7 +68,9 @@ def load(name_or_path: str | Path) -> Domain:
     missing = [name for name in ("NAME", "POSITIVE", "detect", "load") if not hasattr(module, name)]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; a builder has NAME, POSITIVE, detect and load")
-    return Domain(module.NAME, path, module.POSITIVE, template.read_text(encoding="utf-8"), module.detect, module.load)
+    text = template.read_text(encoding="utf-8")
+    downloads = getattr(module, "DOWNLOADS", {})
+    return Domain(module.NAME, path, module.POSITIVE, text, module.detect, module.load, downloads)
 
 
 def available() -> list[str]:

@@ -28,6 +28,7 @@ from hf_mirror.alignment import SCORED_COLUMNS, Row, score
 from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.progress import progress
+from hf_mirror.schema import BENCH, PREDICTION
 
 KEY = ("domain", "scene_id", "variant_id")
 PACKAGES = ("lighteval", "transformers", "torch", "datasets", "numpy")
@@ -169,8 +170,6 @@ def _predict(
     model: str, folder: Path, parts: dict[str, list[Row]], out: Path, batch_size: int | None, dtype: str
 ) -> dict[str, Any]:
     """Runs `evals/tasks.py` in a process of its own; returns its device and one record per row."""
-    from hf_mirror.schema import BENCH
-
     if not (PROJECT / "evals" / "tasks.py").is_file():
         raise ConfigError(f"{PROJECT}/evals/tasks.py is missing; install hf_mirror from a checkout (pip install -e .)")
     with tempfile.TemporaryDirectory(prefix="mirror-evaluate-") as name:
@@ -253,10 +252,6 @@ def _follow(command: list[str], cwd: Path, environment: dict[str, str], log: Pat
 
 
 def _write(out: Path, result: dict[str, Any], rows: Sequence[Row], found: Sequence[Row]) -> None:
-    from datasets import Features, List, Value
-
-    text = Value("string")
-    features = Features({"scene_id": text, "variant_id": text, "choice_probs": List(Value("float64")), "failure": text})
     write_json(out / f"{result['domain']}.json", result)
     write_rows(
         out / f"{result['domain']}.predictions.parquet",
@@ -265,5 +260,5 @@ def _write(out: Path, result: dict[str, Any], rows: Sequence[Row], found: Sequen
             | {"choice_probs": record["choice_probs"], "failure": record["failure"] or None}
             for row, record in zip(rows, found, strict=True)
         ],
-        features,
+        PREDICTION,
     )

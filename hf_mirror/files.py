@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_mirror.errors import DataError
 
-if TYPE_CHECKING:
-    from datasets import Features
+ROW_GROUP = 10_000
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical_json(value: Any) -> str:
     """One spelling per value: sorted keys, no spaces, unescaped UTF-8. What hashes and `Json` columns are made of."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def sha256_file(path: Path) -> str:
@@ -64,22 +65,32 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON ({error}); delete it and run the stage that writes it again") from None
 
 
-def to_arrow(rows: pa.Table | Iterable[Mapping[str, Any]], features: Features) -> pa.Table:
-    """Rows (dicts, open maps as values or JSON text) or an Arrow table, in the columns and types of `features`."""
-    from datasets.table import table_cast
-
+def to_arrow(rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows (dicts, open maps as values or JSON text) or an Arrow table, in the columns and types of `schema`."""
     if not isinstance(rows, pa.Table):
-        plain = pa.schema([(field.name, _storage(field.type)) for field in features.arrow_schema])
-        rows = pa.Table.from_pylist([_encode(row, features) for row in rows], schema=plain)
-    return table_cast(rows.select(list(features)), features.arrow_schema)
+        plain = pa.schema([(field.name, _storage(field.type)) for field in schema])
+        encoded = [{field.name: _encode(row.get(field.name), field.type) for field in schema} for row in rows]
+        rows = pa.Table.from_pylist(encoded, schema=plain)
+    return rows.select(schema.names).cast(schema)
 
 
-def write_rows(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], features: Features) -> int:
-    """Writes one Parquet file that `load_dataset` reads back with exactly `features`. Returns the number of rows."""
-    table = to_arrow(rows, features)
+def write_rows(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
+    """Writes one Parquet file that `load_dataset` reads back with exactly the features of `schema` (schema.py).
+    Returns the number of rows."""
+    table = to_arrow(rows, schema)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=10_000)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
     return table.num_rows
+
+
+def arrow(values: np.ndarray | list[str], missing: np.ndarray | None = None) -> pa.Array:
+    """An Arrow array, null where `missing`. `pyarrow.array` would import pandas, which takes a third of a second."""
+    import polars as pl
+
+    column = pl.Series(values) if isinstance(values, np.ndarray) else pl.Series(values, dtype=pl.String)
+    if missing is not None:
+        column = pl.select(pl.when(pl.Series(~missing)).then(column)).to_series()
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def read_table(path: Path) -> pa.Table:
@@ -94,11 +105,8 @@ def read_table(path: Path) -> pa.Table:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """One Parquet file as Python rows, open maps decoded."""
-    from datasets import Features
-
     table = read_table(path)
-    features = Features.from_arrow_schema(table.schema)
-    return [_decode(row, features) for row in table.to_pylist()]
+    return [{field.name: _decode(row[field.name], field.type) for field in table.schema} for row in table.to_pylist()]
 
 
 def _storage(kind: pa.DataType) -> pa.DataType:
@@ -111,24 +119,22 @@ def _storage(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _encode(value: Any, feature: Any) -> Any:
-    return _walk(value, feature, lambda v: v if isinstance(v, str) else canonical_json(v))
+def _encode(value: Any, kind: pa.DataType) -> Any:
+    return _walk(value, kind, lambda v: v if isinstance(v, str) else canonical_json(v))
 
 
-def _decode(value: Any, feature: Any) -> Any:
-    return _walk(value, feature, lambda v: json.loads(v) if isinstance(v, str) else v)
+def _decode(value: Any, kind: pa.DataType) -> Any:
+    return _walk(value, kind, lambda v: json.loads(v) if isinstance(v, str) else v)
 
 
-def _walk(value: Any, feature: Any, on_map: Any) -> Any:
-    """Applies `on_map` wherever `feature` is an open map, and leaves everything else as it is."""
-    from datasets import Json, List
-
+def _walk(value: Any, kind: pa.DataType, on_map: Callable[[Any], Any]) -> Any:
+    """Applies `on_map` wherever `kind` is an open map, and leaves everything else as it is."""
     if value is None:
         return None
-    if isinstance(feature, Json):
+    if isinstance(kind, pa.BaseExtensionType):
         return on_map(value)
-    if isinstance(feature, List):
-        return [_walk(item, feature.feature, on_map) for item in value]
-    if isinstance(feature, dict):
-        return {name: _walk(value.get(name), inner, on_map) for name, inner in feature.items()}
+    if pa.types.is_list(kind):
+        return [_walk(item, kind.value_type, on_map) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: _walk(value.get(field.name), field.type, on_map) for field in kind}
     return value

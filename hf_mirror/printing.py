@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 Result = dict[str, Any]
@@ -11,12 +12,17 @@ def build(reports: Result) -> str:
     """What became of the rows, per domain."""
     lines = []
     for name, report in reports.items():
-        tables, splits, scenes = report["tables"], report["splits"], report["scenes"]
-        lines.append(f"{name} ({report['source']['release']}): {tables['read']} rows read, {tables['kept']} kept")
-        for split, part in scenes.items():
-            lines.append(f"  {split}: {part['kept']} scenes of {splits['users'][split]} users, {part['regime']}")
-        if splits["underpowered"]:
-            lines.append(f"  underpowered: {splits['users']['test']} test users; results from fewer than 200 are shaky")
+        tables, splits = report["tables"], report["splits"]
+        lines.append(f"{name} ({report['source']['release']}): {tables['read']:,} rows read, {tables['kept']:,} kept")
+        lines += [f"  {count:,} dropped: {reason.replace('_', ' ')}" for reason, count in tables["dropped"].items()]
+        for split, part in report["scenes"].items():
+            audit = {None: "too few to audit", True: "audits passed", False: "AUDITS FAILED"}[
+                report["audits"][split]["passed"]
+            ]
+            lines.append(
+                f"  {split}: {part['kept']:,} scenes of {splits['users'][split]:,} users, {part['regime']}; {audit}"
+            )
+        lines += [f"  warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
 
 
@@ -53,3 +59,84 @@ def run(summary: Result) -> str:
     from hf_mirror.pipeline.next_steps import closing
 
     return f"{board(summary)}\n\n{closing(summary)}"
+
+
+def audit(result: Result) -> str:
+    """Each part's verdicts with the figures behind them."""
+    return "\n".join(line for label, found in result.items() for line in _audit(label, found))
+
+
+def _audit(label: str, found: Result) -> list[str]:
+    head = f"{label}: {found['scenes']} scenes of {found['users']} users, {found['regime']}"
+    if found["too_few"]:
+        return [f"{head}: too few to audit"]
+    places, shares, blind, fair = (found[key] for key in ("positions", "extremes", "history_blind", "eligibility"))
+    figures = {"positions": f"first {_share(places['first'])}, last {_share(places['last'])}"}
+    if places["never_last"]:
+        figures["positions"] += ": the truth is never the last option"
+    if found["checks"]["popularity"] != "no data":
+        parts = (f"{name} {_share(shares['asof_count'][name])}" for name in ("largest", "smallest", "median"))
+        figures["popularity"] = ", ".join(parts)
+    if blind:
+        figures["history_blind"] = f"{100 * blind['accuracy']:.1f} ± {100 * blind['standard_error']:.1f} %, by "
+        figures["history_blind"] += ", ".join(blind["weights"]) or "nothing"
+    if fair:
+        parts = (f"{name} {100 * fair[name]['excess']:+.1f} points" for name in ("answers", "inputs"))
+        figures["eligibility"] = ", ".join(parts)
+    verdict = "passed" if found["passed"] else f"FAILED {', '.join(found['failed'])}"
+    lines = [f"{head}, chance {100 * found['chance']:.1f} %: {verdict}"]
+    for name, outcome in found["checks"].items():
+        outcome = outcome.upper() if outcome == "failed" else outcome
+        lines.append(f"  {name.replace('_', '-'):14}{outcome:9}{figures.get(name, '')}".rstrip())
+    if found["gaps"]:
+        day = found["gaps"]["strata"][">=1d"]
+        small = ", too few for scores of their own" if found["gaps"]["too_small"] else ""
+        lines.append(f"  {'gap >= 1 day':23}{day['scenes']} scenes of {day['users']} users{small}")
+    return lines
+
+
+def _share(part: Result) -> str:
+    error = f" ± {100 * part['standard_error']:.1f}" if "standard_error" in part else ""
+    return f"{100 * part['share']:.1f}{error} %"
+
+
+def scenes(result: Result) -> str:
+    """Memory, lettered options and the real choice of each scene."""
+    return "\n\n".join("\n".join(_scene(scene)) for scene in result["scenes"])
+
+
+def _scene(scene: Result) -> list[str]:
+    profile = _facts(scene["profile"].values())
+    named = [
+        f"{name} {scene[name]}" for name in ("session_id", "impression_id", "n_clicked") if scene[name] is not None
+    ]
+    gap = [f"event before {scene['previous_event']}"] * (scene["previous_event"] is not None)
+    lines = [
+        f"{scene['scene_id']}  {scene['domain']}/{scene['split']}, {scene['regime']}",
+        f"user {scene['user_id']}{f' ({profile})' if profile else ''}, {scene['time']}",
+        ", ".join([*gap, *named, *["truncated"] * bool(scene["truncated"])]),
+        "remembers, oldest first:",
+    ]
+    for entry in scene["memory"]:
+        said = _facts(f"{name} {value}" for name, value in (entry["signal"] or {}).items() if value not in (None, ""))
+        when = entry["ago"] or "at an unknown time"
+        lines.append(f"  {'+' if entry['positive'] else '-'} {_title(entry)}  {when}  {said}".rstrip())
+    lines.append("could choose:")
+    for option in scene["options"]:
+        more = ", met before" if option.get("repeated") else ""
+        known = f"({option['source']}, {option['asof_count']} before{more})"
+        lines.append(f"  {option['label']}. {_title(option)}  {known}{'  <- chosen' * option['chosen']}")
+    return lines
+
+
+def _title(entry: Result) -> str:
+    return _short(entry["title"] or "without a title")
+
+
+def _facts(values: Iterable[Any]) -> str:
+    return ", ".join(_short(value) for value in values if value not in (None, "", []))
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"

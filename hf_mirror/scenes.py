@@ -7,27 +7,27 @@ seeded by the event's key and has a stream of its own; the position of the truth
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 
 import numpy as np
+import polars as pl
 
-from hf_mirror.eligibility import REASONS, eligible, failed_rules
-from hf_mirror.exposure import REGIMES, AsOf, MatchedBins
-from hf_mirror.identity import Draws, digest, event_key, scene_id
-from hf_mirror.prompts import prompt_sha256
-from hf_mirror.rendering import Renderer, utc_from_ms
+from hf_mirror.eligibility import REASONS, failed_rules
+from hf_mirror.exposure import NOTHING, REGIMES, SOURCES, Batch
+from hf_mirror.grouped import stable_order
+from hf_mirror.identity import Streams, event_key, id_hashes, lots
 from hf_mirror.splits import SPLITS
 from hf_mirror.world import World
 
-MIN_HISTORY, MAX_HISTORY = 2, 10
-TRAIN_OPTIONS = (2, 12)
-EVALUATION_OPTIONS = 5
-SESSION_GAP_MS = 3_600_000
-TEST_REGIME = "popularity_matched"
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many past events a scene shows, and how many options it offers, each drawn between two bounds (inclusive)."""
+
+    history: tuple[int, int] = (2, 10)
+    train_options: tuple[int, int] = (2, 12)
+    evaluation_options: tuple[int, int] = (5, 5)
 
 
 @dataclass
@@ -39,18 +39,48 @@ class SplitReport:
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     truth_positions: dict[str, list[int]] = field(default_factory=dict)
+    n_options: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A scene before it is rendered: positions into the world."""
+class Drafts:
+    """Scenes before they are rendered, as positions into the world; in the order of their keys.
 
-    event: int
-    key: bytes
-    options: tuple[int, ...]
-    choice_index: int
-    counts: tuple[int, ...]
-    history: tuple[int, ...]
+    event, shown (past events as memory), choice_index, n_options: [scenes]. key: uint8 [scenes, 32]. options, sources,
+    counts (as-of events), repeated (met before): [scenes, widest], NOTHING beyond n_options.
+    """
+
+    event: np.ndarray
+    key: np.ndarray
+    shown: np.ndarray
+    n_options: np.ndarray
+    choice_index: np.ndarray
+    options: np.ndarray
+    sources: np.ndarray
+    counts: np.ndarray
+    repeated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def take(self, rows: np.ndarray) -> Drafts:
+        """Some of the drafts, in the order of `rows`."""
+        return Drafts(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: list[Drafts]) -> Drafts:
+        """All drafts of several batches, in the order of their keys."""
+        widest = max((part.options.shape[1] for part in parts), default=1)
+
+        def stack(name: str) -> np.ndarray:
+            arrays = [getattr(part, name) for part in parts]
+            if name in ("options", "sources", "counts", "repeated"):
+                arrays = [np.pad(a, ((0, 0), (0, widest - a.shape[1])), constant_values=NOTHING) for a in arrays]
+            return np.concatenate(arrays)
+
+        whole = cls(*(stack(part.name) for part in fields(cls)))
+        return whole.take(np.lexsort(whole.key.T[::-1]))
 
 
 def draw(
@@ -59,150 +89,138 @@ def draw(
     count: int,
     regime: str,
     secret: bytes,
-    progress: Callable[[int], None] = lambda n: None,
-) -> tuple[list[Draft], SplitReport]:
+    sizes: Sizes = Sizes(),
+) -> tuple[Drafts, SplitReport]:
     """Up to `count` scenes of one split, with a report in which every positive of the split is accounted for."""
     report = SplitReport(regime)
-    queue, keys = _candidates(world, split, secret, report)
-    bins = world.matched_bins()
-    drafts: list[Draft] = []
-    taken = without_peers = 0
-    while len(drafts) < count and taken < len(queue):
-        batch = queue[taken : taken + count - len(drafts)]
-        taken += len(batch)
-        asof = world.asof()
-        for event in sorted(batch, key=lambda e: (world.time[e], keys[e])):
-            asof.advance(int(world.time[event]))
-            draft = _draft(world, asof, bins, event, keys[event], split, regime)
-            if draft is None:
-                without_peers += 1
-            else:
-                drafts.append(draft)
-                progress(1)
-    report.dropped |= {"too_few_peers": without_peers, "not_needed": len(queue) - taken}
+    usable = _usable(world, split, regime, sizes, report)
+    for queue in _queues(world, usable, secret, count):
+        parts, taken, kept = [_drafts(world, queue[:0], split, regime, secret, sizes)], 0, 0
+        while kept < count and taken < len(queue):
+            batch = queue[taken : taken + count - kept]
+            parts.append(_drafts(world, batch, split, regime, secret, sizes))
+            taken, kept = taken + len(batch), kept + len(parts[-1])
+        if kept == count:
+            break
+    drafts = Drafts.joined(parts)
+    report.dropped |= {"too_few_peers": taken - kept, "not_needed": len(usable) - taken}
     report.dropped = {reason: n for reason, n in report.dropped.items() if n}
     report.kept = len(drafts)
-    for draft in drafts:
-        slots = report.truth_positions.setdefault(str(len(draft.options)), [0] * len(draft.options))
-        slots[draft.choice_index] += 1
-    report.truth_positions = dict(sorted(report.truth_positions.items(), key=lambda pair: int(pair[0])))
+    for size in np.unique(drafts.n_options).tolist():
+        slots = drafts.choice_index[drafts.n_options == size]
+        report.n_options[str(size)] = len(slots)
+        report.truth_positions[str(size)] = np.bincount(slots, minlength=size).tolist()
+    counts = np.bincount(drafts.sources[drafts.options != NOTHING], minlength=len(SOURCES)).tolist()
+    report.sources = {name: n for name, n in zip(SOURCES, counts, strict=True) if n}
     return drafts, report
 
 
-def _candidates(world: World, split: str, secret: bytes, report: SplitReport) -> tuple[list[int], dict[int, bytes]]:
-    """The split's usable positives in the order they are taken, and their keys."""
-    code = SPLITS.index(split)
-    positives = np.flatnonzero((world.split == code) & world.positive)
+def _usable(world: World, split: str, regime: str, sizes: Sizes, report: SplitReport) -> np.ndarray:
+    """The split's positives that can be scenes; the others are counted, each under the first rule that it fails."""
+    positives = np.flatnonzero((world.split == SPLITS.index(split)) & world.positive)
     report.candidates = len(positives)
-    item, time = world.item[positives], world.time[positives]
-    failed = failed_rules(
-        world.first_seen[item], world.available_from[item], world.repeated[positives], world.described[item], time
-    )
-    alive = world.earlier[positives] >= MIN_HISTORY
-    report.dropped["too_little_history"] = int((~alive).sum())
-    for reason, broken in zip(REASONS, failed, strict=True):
+    item, user, time = world.item[positives], world.user[positives], world.time[positives]
+    memory = world.earlier(positives) + world.memory_start[user + 1] - world.memory_start[user]
+    rules = {"too_little_history": memory < sizes.history[0]}
+    if regime == "logged":
+        assert world.impressions is not None
+        rules["without_attributes"] = ~world.described[item]
+        others, described = world.impressions.beside(positives, world.described)
+        rules |= {"nothing_else_shown": ~others, "option_without_attributes": ~described}
+    else:
+        failed = failed_rules(
+            world.first_seen[item], world.available_from[item], world.repeats(positives), world.described[item], time
+        )
+        rules |= dict(zip(REASONS, failed, strict=True))
+    alive = np.ones(len(positives), bool)
+    for reason, broken in rules.items():
         report.dropped[reason] = int((alive & broken).sum())
         alive &= ~broken
-    usable = positives[alive].tolist()
-    keys = {
-        e: event_key(
-            secret, world.domain, world.users[world.user[e]], world.items[world.item[e]], int(world.time[e]),
-            int(world.ordinal[e]),
-        )
-        for e in usable
-    }  # fmt: skip
-    lots = {e: digest(keys[e].hex(), "sample") for e in usable}
-    turn: Counter[int] = Counter()
-    turns = {}
-    for e in sorted(usable, key=lots.__getitem__):
-        turns[e] = turn[int(world.user[e])]
-        turn[int(world.user[e])] += 1
-    return sorted(usable, key=lambda e: (turns[e], lots[e])), keys
+    return positives[alive]
 
 
-def _draft(
-    world: World, asof: AsOf, bins: MatchedBins, event: int, key: bytes, split: str, regime: str
-) -> Draft | None:
-    time, truth = int(world.time[event]), int(world.item[event])
-    low, high = TRAIN_OPTIONS if split == "train" else (EVALUATION_OPTIONS, EVALUATION_OPTIONS)
-    n_options = low + Draws(key, "options").below(high - low + 1)
-    own = world.of_user[world.user[event]]
-    met = own[: np.searchsorted(world.time[own], time, side="right")]
-    touched = np.zeros(len(world.items), bool)
-    touched[world.item[met]] = True
-    allowed = eligible(world.first_seen, world.available_from, touched, world.described, time)
-    allowed[truth] = False
-    weights = REGIMES[regime](asof, truth, bins) * allowed
-    negatives = Draws(key, "negatives").weighted(weights, n_options - 1)
-    if negatives is None:
-        return None
-    options = Draws(key, "order").shuffled(negatives)
-    position = Draws(key, "position").below(n_options)
-    options.insert(position, truth)
-    length = MIN_HISTORY + Draws(key, "history").below(MAX_HISTORY - MIN_HISTORY + 1)
-    earlier = own[: int(world.earlier[event])]
-    return Draft(
-        event, key, tuple(options), position, tuple(int(asof.counts[i]) for i in options),
-        tuple(int(e) for e in earlier[-length:]),
-    )  # fmt: skip
+def _queues(world: World, events: np.ndarray, secret: bytes, count: int) -> Iterator[np.ndarray]:
+    """The events by lot, every user's first before anyone's second: first the beginning of that order, as far as the
+    lowest lots tell it, then more of it, at last the whole. Sorting millions to take thousands would be most of the
+    work."""
+    lot = lots(
+        secret,
+        _hashes(world.users, world.user[events])[world.user[events]],
+        _hashes(world.items, world.item[events])[world.item[events]],
+        world.time[events],
+        world.ordinal[events],
+    )
+    for bits in (10, 6, 3):
+        low = lot < np.uint64(1 << (64 - bits))
+        if low.sum() >= 4 * count:
+            # Of those with a low lot, each user's first is that user's first of all.
+            queue, turn = _in_turn(world, events[low], lot[low])
+            yield queue[turn == 0]
+    yield _in_turn(world, events, lot)[0]
 
 
-def rows(world: World, drafts: list[Draft], split: str, regime: str, renderer: Renderer) -> Iterator[dict[str, Any]]:
-    """Scene rows (schema.SCENE) in the order of their ids."""
-    ranks: Counter[tuple[int, int, tuple[int, ...]]] = Counter()
-    built = []
-    for draft in sorted(drafts, key=lambda d: d.key):
-        user, time = int(world.user[draft.event]), int(world.time[draft.event])
-        same = (user, time, tuple(sorted(draft.options)))
-        built.append(_row(world, draft, split, regime, ranks[same], renderer))
-        ranks[same] += 1
-    yield from sorted(built, key=lambda row: row["scene_id"])
+def _in_turn(world: World, events: np.ndarray, lot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    by_lot = np.argsort(lot)
+    events = events[by_lot]
+    user = world.user[events]
+    by_user = stable_order(user)
+    turn = np.empty(len(events), np.int64)
+    turn[by_user] = np.arange(len(events)) - np.searchsorted(user[by_user], user[by_user])
+    order = stable_order(turn)
+    return events[order], turn[order]
 
 
-def _row(world: World, draft: Draft, split: str, regime: str, rank: int, renderer: Renderer) -> dict[str, Any]:
-    user = world.users[world.user[draft.event]]
-    time = int(world.time[draft.event])
-    exposed = [world.items[i] for i in draft.options]
-    gap, session = _session(world, draft.event)
-    row: dict[str, Any] = {
-        "scene_id": scene_id(world.domain, user, time, rank, exposed),
-        "domain": world.domain,
-        "split": split,
-        "regime": regime,
-        "user_id": user,
-        "timestamp": utc_from_ms(time),
-        "gap_seconds": gap // 1000,
-        "session_id": digest("session", world.domain, user, session)[:16],
-        "impression_id": None,
-        "n_clicked": None,
-        "truncated": False,
-        "history": [
-            {
-                "item_id": world.items[world.item[e]],
-                "timestamp": utc_from_ms(int(world.time[e])),
-                "signal": json.loads(world.signal[e]),
-                "positive": bool(world.positive[e]),
-            }
-            for e in draft.history
-        ],
-        "exposure": [
-            # The truth has the regime's name too: a source of its own would tell it apart.
-            {"item_id": item, "source": regime, "asof_count": count}
-            for item, count in zip(exposed, draft.counts, strict=True)
-        ],
-        "choice_index": draft.choice_index,
-    }
-    row["prompt"] = renderer.prompt(row)
-    row["prompt_sha256"] = prompt_sha256(row["prompt"])
-    return row
+def _hashes(ids: pl.Series, positions: np.ndarray) -> np.ndarray:
+    """A hash of each id that occurs at `positions`; shape of all ids."""
+    there = np.zeros(len(ids), bool)
+    there[positions] = True
+    hashes = np.zeros(len(ids), np.uint64)
+    hashes[there] = id_hashes(ids.filter(pl.Series(there)).to_list())
+    return hashes
 
 
-def _session(world: World, event: int) -> tuple[int, int]:
-    """The gap to the user's previous event in ms, and the time in ms at which the running session began."""
-    own = world.of_user[world.user[event]]
-    times = world.time[own[: int(world.earlier[event])]]
-    now = int(world.time[event])
-    gaps = np.diff(np.r_[times, now])
-    breaks = np.flatnonzero(gaps > SESSION_GAP_MS)
-    start = np.r_[times, now][breaks[-1] + 1] if len(breaks) else times[0]
-    return now - int(times[-1]), int(start)
+def _drafts(world: World, events: np.ndarray, split: str, regime: str, secret: bytes, sizes: Sizes) -> Drafts:
+    """Scenes of these events, without those that found too few options."""
+    keys = _keys(world, events, secret)
+    streams = Streams(keys)
+    low, high = sizes.train_options if split == "train" else sizes.evaluation_options
+    user = world.user[events]
+    memory = world.earlier(events) + world.memory_start[user + 1] - world.memory_start[user]
+    length = sizes.history[0] + streams.below("history", sizes.history[1] - sizes.history[0] + 1)
+    batch = Batch.of(
+        world, streams, events, low - 1 + streams.below("options", high - low + 1), np.minimum(length, memory)
+    )
+    slate = REGIMES[regime](batch)
+    options, sources, position = _placed(batch, slate.items, slate.sources, slate.wanted)
+    there = options != NOTHING
+    counts = np.where(there, world.count(options, batch.edge[:, None]), NOTHING)
+    met = world.touched(user[:, None], np.where(there, options, 0), batch.time[:, None] - 1) & there
+    drafts = Drafts(events, keys, batch.shown, slate.wanted + 1, position, options, sources, counts, met)
+    return drafts.take(np.flatnonzero(slate.complete))
+
+
+def _keys(world: World, events: np.ndarray, secret: bytes) -> np.ndarray:
+    ids = world.users[world.user[events]].to_list(), world.items[world.item[events]].to_list()
+    rest = world.time[events].tolist(), world.ordinal[events].tolist()
+    keys = b"".join(event_key(secret, world.domain, *event) for event in zip(*ids, *rest, strict=True))
+    return np.frombuffer(keys, np.uint8).reshape(len(events), 32)
+
+
+def _placed(
+    batch: Batch, items: np.ndarray, sources: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Options and their sources, shuffled, [scenes, widest], with the truth at a slot of its own stream, [scenes]."""
+    rows = np.arange(len(items))[:, None]
+    lot = np.stack([batch.streams.below("order", 2**31, at=column) for column in range(items.shape[1])], axis=1)
+    beyond = np.arange(items.shape[1]) >= wanted[:, None]
+    order = np.argsort(np.where(beyond, 2**31, lot), axis=1, kind="stable")
+    position = batch.streams.below("position", wanted + 1)
+    column = np.arange(items.shape[1] + 1)
+    # Slots after the truth's hold what comes one earlier in the shuffled order.
+    at = np.minimum(column - (column > position[:, None]), items.shape[1] - 1)
+    from_order = order[rows, at]
+    truth = column == position[:, None]
+    there = column <= wanted[:, None]
+    placed = np.where(truth, batch.truth[:, None], items[rows, from_order])
+    placed_sources = np.where(truth, sources[:, :1], sources[rows, from_order + 1])
+    return np.where(there, placed, NOTHING), np.where(there, placed_sources, 0), position

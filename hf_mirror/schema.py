@@ -1,52 +1,86 @@
-"""The rows that stages hand to each other, as `datasets.Features`: the Hub schema is the API.
+"""The rows that stages hand to each other: the Hub schema is the API.
 
 Ids are strings, times are UTC milliseconds, indices are int32 and open maps are `Json`, so that rows of different
 domains concatenate into `mixed`. Nothing is joined by row position: `scene_id` (with `role` and `sample_index`, or
 `variant_id`) is the key everywhere.
+
+Each is an Arrow schema that carries the metadata by which `datasets` knows its features, so that Parquet written here
+loads there as it is. They are spelled in Arrow because importing `datasets` takes longer than building most domains;
+`Features.from_arrow_schema(SCENE)` gives the features.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from datasets import Features, Json, List, Value
+import pyarrow as pa
 
 if TYPE_CHECKING:
     import polars as pl
 
-TIME = Value("timestamp[ms, tz=UTC]")
-TEXT = Value("string")
-INDEX = Value("int32")
-SCORE = Value("float32")
+TIME = pa.timestamp("ms", "UTC")
+TEXT = pa.string()
+FLAG = pa.bool_()
+INDEX = pa.int32()
+SECONDS = pa.int64()
+SCORE = pa.float32()
+MAP = pa.json_()
 
 
-def messages() -> List:
-    """A chat in the form trainers expect: a list of `{role, content}`."""
-    return List({"role": TEXT, "content": TEXT})
+def rows_of(columns: dict[str, Any]) -> pa.Schema:
+    """Columns as a schema. A type is an Arrow type, a dict (struct) or a list of one type (list)."""
+    schema = pa.schema([(name, _arrow(kind)) for name, kind in columns.items()])
+    features = {name: _feature(kind) for name, kind in columns.items()}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
-USERS = Features({"user_id": TEXT, "profile": Json()})
-ITEMS = Features({"item_id": TEXT, "attributes": Json(), "available_from": TIME})
-EVENTS = Features(
+def _arrow(kind: Any) -> pa.DataType:
+    if isinstance(kind, dict):
+        return pa.struct([(name, _arrow(inner)) for name, inner in kind.items()])
+    return pa.list_(_arrow(kind[0])) if isinstance(kind, list) else kind
+
+
+def _feature(kind: Any) -> dict[str, Any]:
+    """The type as `datasets` spells it (https://huggingface.co/docs/datasets/about_dataset_features)."""
+    if isinstance(kind, dict):
+        return {name: _feature(inner) for name, inner in kind.items()}
+    if isinstance(kind, list):
+        return {"feature": _feature(kind[0]), "_type": "List"}
+    if kind == MAP:
+        return {"_type": "Json"}
+    return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+
+
+# A chat in the form trainers expect.
+MESSAGES = [{"role": TEXT, "content": TEXT}]
+
+# `history`: what the publisher says the user did before the log began, oldest first, without times.
+USERS = rows_of({"user_id": TEXT, "profile": MAP, "history": [TEXT]})
+ITEMS = rows_of({"item_id": TEXT, "attributes": MAP, "available_from": TIME})
+EVENTS = rows_of(
     {
         "user_id": TEXT,
         "item_id": TEXT,
         "timestamp": TIME,
-        "signal": Json(),
-        "positive": Value("bool"),
+        "signal": MAP,
+        "positive": FLAG,
         "impression_id": TEXT,
-        "impression": List(TEXT),
+        "impression": [TEXT],
     }
 )
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a builder returns: three Polars frames with the columns of USERS, ITEMS and EVENTS, open maps as JSON text.
+    """What a builder returns: Polars frames with the columns of USERS, ITEMS and EVENTS; open maps as structs or as
+    JSON text, ids as text or integers. `history`, `impression_id` and `impression` are left out where there are none.
 
-    `dropped` counts the raw rows that did not become events, by reason; `read` is the number of raw event rows, so
-    that `read == events.height + sum(dropped.values())`.
+    `read` is the number of raw event rows and `dropped` counts those that did not become events, by reason:
+    `read == events.height + sum(dropped.values())`. `remarks` has a column `row` and fields of the signal that are too
+    large to hold for every event (texts, say): they are read only for the events that scenes show, whose `row` the
+    events then name. `warnings` are for the person who builds, a line each.
     """
 
     users: pl.DataFrame
@@ -54,9 +88,11 @@ class Tables:
     events: pl.DataFrame
     read: int
     dropped: dict[str, int]
+    remarks: pl.LazyFrame | None = None
+    warnings: tuple[str, ...] = ()
 
 
-SCENE = Features(
+SCENE = rows_of(
     {
         "scene_id": TEXT,
         "domain": TEXT,
@@ -64,50 +100,48 @@ SCENE = Features(
         "regime": TEXT,
         "user_id": TEXT,
         "timestamp": TIME,
-        "gap_seconds": Value("int64"),
+        "gap_seconds": SECONDS,
         "session_id": TEXT,
         "impression_id": TEXT,
         "n_clicked": INDEX,
-        "truncated": Value("bool"),
-        "history": List({"item_id": TEXT, "timestamp": TIME, "signal": Json(), "positive": Value("bool")}),
-        "exposure": List({"item_id": TEXT, "source": TEXT, "asof_count": INDEX}),
+        "truncated": FLAG,
+        "history": [{"item_id": TEXT, "timestamp": TIME, "signal": MAP, "positive": FLAG}],
+        "exposure": [{"item_id": TEXT, "source": TEXT, "asof_count": INDEX, "repeated": FLAG}],
         "choice_index": INDEX,
-        "prompt": messages(),
+        "prompt": MESSAGES,
         "prompt_sha256": TEXT,
     }
 )
 
-RATIONALE = Features(
-    {
-        "scene_id": TEXT,
-        "domain": TEXT,
-        "split": TEXT,
-        "role": TEXT,
-        "model": TEXT,
-        "model_revision": TEXT,
-        "sample_index": INDEX,
-        "text": TEXT,
-        "thought": TEXT,
-        "stated_choice": INDEX,
-        "choice_named_in_thought": Value("bool"),
-        "finish_reason": TEXT,
-        "parse_error": TEXT,
-    }
-)
+_WRITTEN = {
+    "scene_id": TEXT,
+    "domain": TEXT,
+    "split": TEXT,
+    "role": TEXT,
+    "model": TEXT,
+    "model_revision": TEXT,
+    "sample_index": INDEX,
+    "text": TEXT,
+    "thought": TEXT,
+    "stated_choice": INDEX,
+    "choice_named_in_thought": FLAG,
+    "finish_reason": TEXT,
+    "parse_error": TEXT,
+}
 
-READING = Features(
-    {
-        "scene_id": TEXT,
-        "role": TEXT,
-        "sample_index": INDEX,
-        "reader": TEXT,
-        "reader_revision": TEXT,
-        "choice_probs": List(SCORE),
-    }
-)
+_READ = {
+    "scene_id": TEXT,
+    "role": TEXT,
+    "sample_index": INDEX,
+    "reader": TEXT,
+    "reader_revision": TEXT,
+    "choice_probs": [SCORE],
+}
 
+RATIONALE = rows_of(_WRITTEN)
+READING = rows_of(_READ)
 # A rationale as the Hub holds it: what was written, and how the one fixed reader read it.
-READ_RATIONALE = Features({**RATIONALE, **READING})
+READ_RATIONALE = rows_of({**_WRITTEN, **_READ})
 
 SCORES = (
     "teacher_total_entropy",
@@ -123,16 +157,16 @@ SCORES = (
     "rejected_entropy",
 )
 
-PAIR = Features(
+PAIR = rows_of(
     {
         "scene_id": TEXT,
         "domain": TEXT,
         "split": TEXT,
         "n_options": INDEX,
-        "prompt": messages(),
-        "completion": messages(),
-        "chosen": messages(),
-        "rejected": messages(),
+        "prompt": MESSAGES,
+        "completion": MESSAGES,
+        "chosen": MESSAGES,
+        "rejected": MESSAGES,
         "chosen_role": TEXT,
         "rejected_role": TEXT,
         "rule": TEXT,
@@ -140,7 +174,9 @@ PAIR = Features(
     }
 )
 
-BENCH = Features(
+PREDICTION = rows_of({"scene_id": TEXT, "variant_id": TEXT, "choice_probs": [pa.float64()], "failure": TEXT})
+
+BENCH = rows_of(
     {
         "scene_id": TEXT,
         "variant_id": TEXT,
@@ -148,12 +184,12 @@ BENCH = Features(
         "regime": TEXT,
         "user_cluster": TEXT,
         "variant": {"history": TEXT, "donor": TEXT, "profile": TEXT, "text": TEXT, "order": TEXT},
-        "options": List({"item_key": TEXT, "asof_count": INDEX, "source": TEXT}),
-        "groups": Json(),
-        "gap_seconds": Value("int64"),
+        "options": [{"item_key": TEXT, "asof_count": INDEX, "source": TEXT}],
+        "groups": MAP,
+        "gap_seconds": SECONDS,
         "n_clicked": INDEX,
-        "prompt": messages(),
-        "choices": List(TEXT),
+        "prompt": MESSAGES,
+        "choices": [TEXT],
         "gold_index": INDEX,
     }
 )

@@ -7,11 +7,11 @@ before it; events exactly at a cut are used nowhere. What each rule costs is rep
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
+from itertools import combinations, pairwise
 from typing import Any
 
-import polars as pl
+import numpy as np
 
 from hf_mirror.errors import DataError
 
@@ -21,96 +21,102 @@ MIN_VALIDATION_USERS = 30
 MIN_VALIDATION_SHARE = 0.05
 UNDERPOWERED_BELOW = 200
 
+LOST = -1
+NEVER = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True)
 class Split:
-    """`events` with a `split` column (null where an event is lost), and the report of what was lost to which rule."""
+    """`of_event` is an index into SPLITS per event, or LOST; cuts in ms; `report` says what was lost to which rule."""
 
-    events: pl.DataFrame
-    cut_1: datetime
-    cut_2: datetime
+    of_event: np.ndarray
+    cut_1: int
+    cut_2: int
     report: dict[str, Any]
 
 
-def by_arrival(events: pl.DataFrame) -> Split:
-    """Splits `events` (columns user_id, timestamp, positive) at the cuts that leave the most test users.
+def utc(milliseconds: int) -> datetime:
+    """A timezone-aware UTC time."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def by_arrival(user: np.ndarray, time: np.ndarray, positive: np.ndarray) -> Split:
+    """Splits events, all of shape [events] and in the order of `time` (ms), at the cuts that leave the most test users.
 
     Cuts lie on event-time quantiles in steps of 0.05; train keeps half of all events and validation 30 users or 5 %,
     whichever is more. Where no pair of cuts allows that, the pair with the largest smallest split is taken and the
     report says so. Fewer than three users is a DataError.
     """
-    arrivals = events.group_by("user_id").agg(first=pl.col("timestamp").min())
-    cut_1, cut_2, relaxed = _choose_cuts(events, arrivals)
-    split = (
-        pl.when((pl.col("first") < cut_1) & (pl.col("timestamp") < cut_1)).then(pl.lit("train"))
-        .when((pl.col("first") > cut_1) & (pl.col("first") < cut_2) & (pl.col("timestamp") < cut_2))
-        .then(pl.lit("validation"))
-        .when(pl.col("first") > cut_2).then(pl.lit("test"))
-    )  # fmt: skip
-    marked = events.join(arrivals, on="user_id", how="left", maintain_order="left").with_columns(split=split)
-    _check(marked)
-    return Split(marked.drop("first"), cut_1, cut_2, _report(marked, cut_1, cut_2, relaxed))
+    arrival = np.full(int(user.max(initial=-1)) + 1, NEVER)
+    arrival[user[::-1]] = time[::-1]  # the first event is assigned last
+    cut_1, cut_2, relaxed = _choose_cuts(time, arrival[arrival != NEVER])
+    first = arrival[user]
+    of_event = np.full(len(time), LOST, np.int8)
+    of_event[(first < cut_1) & (time < cut_1)] = 0
+    of_event[(first > cut_1) & (first < cut_2) & (time < cut_2)] = 1
+    of_event[first > cut_2] = 2
+    check(user, time, of_event)
+    return Split(of_event, cut_1, cut_2, _report(user, time, positive, first, of_event, (cut_1, cut_2), relaxed))
 
 
-def _choose_cuts(events: pl.DataFrame, arrivals: pl.DataFrame) -> tuple[datetime, datetime, bool]:
-    times = events["timestamp"].sort()
-    n_users, n_events = arrivals.height, events.height
+def check(user: np.ndarray, time: np.ndarray, of_event: np.ndarray) -> None:
+    """The guarantees, asserted on every build: they are what the benchmark rests on."""
+    sides = np.zeros((int(user.max(initial=-1)) + 1, len(SPLITS)), bool)
+    used = of_event != LOST
+    sides[user[used], of_event[used]] = True
+    if (sides.sum(1) > 1).any():
+        raise AssertionError("a user is in two splits")
+    bounds = {name: time[of_event == code] for code, name in enumerate(SPLITS) if (of_event == code).any()}
+    for earlier, later in pairwise(bounds):
+        if not bounds[earlier].max() < bounds[later].min():
+            raise AssertionError(f"{later} events are not all later than {earlier} events")
+
+
+def _choose_cuts(time: np.ndarray, arrivals: np.ndarray) -> tuple[int, int, bool]:
+    n_users, n_events = len(arrivals), len(time)
     if n_users < 3:
         raise DataError(f"only {n_users} users have usable events; a split by arrival needs at least 3, better 1,000")
-    cuts = sorted({times[min(int(step * n_events / 20), n_events - 1)] for step in range(10, 20)})
-    first = arrivals["first"]
+    cuts = sorted({int(time[min(step * n_events // 20, n_events - 1)]) for step in range(10, 20)})
+    arrivals = np.sort(arrivals)
     options = []
-    for cut_1 in cuts:
-        for cut_2 in (cut for cut in cuts if cut > cut_1):
-            validation, test = int(((first > cut_1) & (first < cut_2)).sum()), int((first > cut_2).sum())
-            fits = int((times < cut_1).sum()) >= MIN_TRAIN_EVENTS * n_events and validation >= max(
-                MIN_VALIDATION_USERS, MIN_VALIDATION_SHARE * n_users
-            )
-            options.append((fits, test if fits else min(test, validation, int((first < cut_1).sum())), cut_1, cut_2))
+    for cut_1, cut_2 in combinations(cuts, 2):
+        before, until = np.searchsorted(arrivals, (cut_1, cut_2), side="left").tolist()
+        upto, since = np.searchsorted(arrivals, (cut_1, cut_2), side="right").tolist()
+        validation, test = until - upto, n_users - since
+        fits = int(np.searchsorted(time, cut_1)) >= MIN_TRAIN_EVENTS * n_events and validation >= max(
+            MIN_VALIDATION_USERS, MIN_VALIDATION_SHARE * n_users
+        )
+        options.append((fits, test if fits else min(test, validation, before), cut_1, cut_2))
     if not options:
         raise DataError("all events lie at one time; a split by arrival needs events spread over time")
     fits, _, cut_1, cut_2 = max(options, key=lambda option: option[:2])
     return cut_1, cut_2, not fits
 
 
-def _check(marked: pl.DataFrame) -> None:
-    """The guarantees, asserted on every build: they are what the benchmark rests on."""
-    used = marked.drop_nulls("split")
-    if used.group_by("user_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1).height:
-        raise AssertionError("a user is in two splits")
-    bounds = {
-        name: (part["timestamp"].min(), part["timestamp"].max())
-        for name in SPLITS
-        if not (part := used.filter(pl.col("split") == name)).is_empty()
+def _report(
+    user: np.ndarray, time: np.ndarray, positive: np.ndarray, first: np.ndarray, of_event: np.ndarray,
+    cuts: tuple[int, int], relaxed: bool,
+) -> dict[str, Any]:  # fmt: skip
+    def counts(rows: np.ndarray) -> dict[str, int]:
+        return {
+            "users": int((np.bincount(user[rows]) > 0).sum()),
+            "events": int(rows.sum()),
+            "positives": int(positive[rows].sum()),
+        }
+
+    lost = of_event == LOST
+    at_a_cut = lost & ((time == cuts[0]) | (time == cuts[1]) | (first == cuts[0]) | (first == cuts[1]))
+    reasons = {
+        "after_cut_1_of_a_train_user": lost & ~at_a_cut & (first < cuts[0]),
+        "after_cut_2_of_a_validation_user": lost & ~at_a_cut & (first >= cuts[0]),
+        "at_a_cut": at_a_cut,
     }
-    for earlier, later in pairwise(name for name in SPLITS if name in bounds):
-        if not bounds[earlier][1] < bounds[later][0]:  # type: ignore[operator]
-            raise AssertionError(f"{later} events are not all later than {earlier} events")
-
-
-def _report(marked: pl.DataFrame, cut_1: datetime, cut_2: datetime, relaxed: bool) -> dict[str, Any]:
-    at_a_cut = pl.col("timestamp").is_in([cut_1, cut_2]) | pl.col("first").is_in([cut_1, cut_2])
-    reason = (
-        pl.when(at_a_cut).then(pl.lit("at_a_cut"))
-        .when(pl.col("first") < cut_1).then(pl.lit("after_cut_1_of_a_train_user"))
-        .otherwise(pl.lit("after_cut_2_of_a_validation_user"))
-    )  # fmt: skip
-    counts = (
-        pl.col("user_id").n_unique().alias("users"),
-        pl.len().alias("events"),
-        pl.col("positive").sum().alias("positives"),
-    )
-    kept = marked.drop_nulls("split").group_by("split").agg(counts)
-    lost = marked.filter(pl.col("split").is_null()).with_columns(reason=reason).group_by("reason").agg(counts)
-    by_split = {row["split"]: row for row in kept.to_dicts()}
-    test_users = by_split.get("test", {}).get("users", 0)
+    kept = {name: counts(of_event == code) for code, name in enumerate(SPLITS)}
     return {
-        "cut_1": cut_1.isoformat(),
-        "cut_2": cut_2.isoformat(),
+        "cut_1": utc(cuts[0]).isoformat(),
+        "cut_2": utc(cuts[1]).isoformat(),
         "validation_minimum_relaxed": relaxed,
-        "users": {name: by_split.get(name, {}).get("users", 0) for name in SPLITS},
-        "events": {name: by_split.get(name, {}).get("events", 0) for name in SPLITS},
-        "positives": {name: by_split.get(name, {}).get("positives", 0) for name in SPLITS},
-        "lost": {row.pop("reason"): row for row in lost.sort("reason").to_dicts()},
-        "underpowered": test_users < UNDERPOWERED_BELOW,
+        **{what: {name: kept[name][what] for name in SPLITS} for what in ("users", "events", "positives")},
+        "lost": {reason: counts(rows) for reason, rows in reasons.items() if rows.any()},
+        "underpowered": kept["test"]["users"] < UNDERPOWERED_BELOW,
     }

@@ -15,7 +15,6 @@ from types import ModuleType
 import pytest
 
 from hf_mirror import PROJECT, backends, build, cli, domains, rationales, splits, tables
-from hf_mirror.schema import Tables
 from hf_mirror.world import World
 
 
@@ -23,7 +22,7 @@ from hf_mirror.world import World
 class Crowd:
     """A larger made-up sample, as `mirror build` sees it before it draws scenes."""
 
-    tables: Tables
+    log: tables.Log
     split: splits.Split
     world: World
 
@@ -70,9 +69,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, raw: Path, movielens: domain
 def crowd(tmp_path_factory: pytest.TempPathFactory, generate: Callable[..., None], movielens: domains.Domain) -> Crowd:
     folder = tmp_path_factory.mktemp("crowd")
     generate(folder, seed=2, users=1500, films=240, ratings_per_user=26)
-    clean = tables.prepare(movielens, folder, movielens.detect(folder))
-    split = splits.by_arrival(clean.events)
-    return Crowd(clean, split, World.of("films", clean, split.events["split"]))
+    log = tables.prepare(movielens, folder, movielens.detect(folder))
+    split = splits.by_arrival(*(log.events[name].to_numpy() for name in ("user", "time", "positive")))
+    return Crowd(log, split, World.of("films", log, split))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_mirror import prompts
+from hf_mirror.audit import Choices, audit
 from hf_mirror.files import write_json, write_rows
 from hf_mirror.schema import BENCH, EVENTS, ITEMS, PAIR, RATIONALE, READING, SCENE, SCORES, USERS
 
@@ -229,12 +230,17 @@ def _bench(scene: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _choices() -> Choices:
+    """Two hundred scenes of forty users, in which nothing tells."""
+    rng, n = np.random.default_rng(0), 200
+    features = {"asof_count": rng.integers(1, 99, (n, 5)).astype(float), "first_seen_days": 100 * rng.random((n, 5))}
+    truth = rng.integers(5, size=n)
+    return Choices(np.full(n, 5), truth, np.arange(n) % 40, features, np.full(n, 50), "popularity_matched")
+
+
 def _report(name: str) -> dict[str, Any]:
     closed = name == "films"
     part = {"regime": "popularity_matched", "candidates": 10, "dropped": {"not_needed": 4}}
-    share = {"share": 0.25, "standard_error": 0.1}
-    shares = dict.fromkeys(("most_popular", "least_popular", "median_popular", "newest", "oldest"), share)
-    audit = {"scenes": 6, "chance": 0.25, **shares}
     return {
         "domain": name,
         "positive": "a rating of four or more",
@@ -267,7 +273,7 @@ def _report(name: str) -> dict[str, Any]:
             "underpowered": True,
         },
         "scenes": {s: {**part, "kept": n, "truth_positions": {"4": [n, 0, 0, 0]}} for s, n in SPLITS.items()},
-        "audits": dict.fromkeys(SPLITS, audit),
+        "audits": dict.fromkeys(SPLITS, audit(_choices())),
     }
 
 

@@ -27,9 +27,18 @@ def imports(source: str) -> set[str]:
 
 
 def names_a_domain(source: str) -> bool:
-    """Whether a builder's name is in the text, in any spelling: movielens, MovieLens, movie_lens."""
-    plain = re.sub(r"[\W_]", "", source.lower())
-    return any(name.replace("_", "") in plain for name in domains.available())
+    """Whether a builder's name is in the text as a word or as a part of an identifier, in any spelling: movielens,
+    MovieLens, movie_lens, Movie-Lens."""
+    names = {name.replace("_", "") for name in domains.available()}
+    longest = max(map(len, names))
+    # Words that are joined, or apart by one mark, and in them the parts between two changes of case.
+    for words in re.findall(r"[A-Za-z0-9]+(?:[ ._-][A-Za-z0-9]+)*", source):
+        parts = re.findall(r"[A-Z]+|[a-z]+|\d+", words)
+        for start in range(len(parts)):
+            for end in range(start + 1, min(start + longest, len(parts)) + 1):
+                if "".join(parts[start:end]).lower() in names:
+                    return True
+    return False
 
 
 def name_of(path: Path) -> str:
@@ -49,9 +58,18 @@ def test_the_library_names_no_domain(path: Path) -> None:
 def test_these_checks_can_fail() -> None:
     assert imports("def f():\n    from dataset_builders.sample import x") & OUTSIDE
     assert imports("import evals.tasks as t") & OUTSIDE
-    assert names_a_domain("if name == 'Movie-Lens':")
-    assert not names_a_domain("movies and lenses")
-    assert domains.available()
+    assert {"movielens", "mind", "amazon_reviews"} <= set(domains.available())
+    for source in (
+        "if name == 'Movie-Lens':", "movie_lens", "load_movielens(path)", "MOVIELENS = 1", "class MovieLensReader:",
+        "MINDsmall_train", "MIND", "of mind.", "is_mind", "mind2", "readMind()", "Amazon reviews", "amazonReviews",
+        "AMAZON_REVIEWS", "amazon.reviews",
+    ):  # fmt: skip
+        assert names_a_domain(source), source
+    for source in (
+        "movies and lenses", "amovielens", "movielensing", "_item(index", "remind", "mindful", "reminder", "minded",
+        "from collections import item, index", "amazon", "reviews", "them individually", "min(d)", "HTMLIndex", "",
+    ):  # fmt: skip
+        assert not names_a_domain(source), source
     assert len(LIBRARY) > 20
 
 

@@ -30,6 +30,10 @@ USERS_HERE = {f"u{j}": {"job": f"job {j}"} for j in range(9)}
 NOW = datetime(2001, 2, 3, 4, 5, tzinfo=UTC)
 
 
+def exposed(item: str, count: int = 1) -> dict[str, Any]:
+    return {"item_id": item, "source": "uniform", "asof_count": count, "repeated": False}
+
+
 def make_scene(number: int, k: int, truth: int, gap: int | None = 100) -> dict[str, Any]:
     scene: dict[str, Any] = {
         "scene_id": hashlib.sha256(f"scene {number}".encode()).hexdigest()[:32],
@@ -44,7 +48,7 @@ def make_scene(number: int, k: int, truth: int, gap: int | None = 100) -> dict[s
         "n_clicked": None,
         "truncated": False,
         "history": [{"item_id": "i39", "timestamp": NOW, "signal": {}, "positive": True}],
-        "exposure": [{"item_id": f"i{(number + j) % 39}", "source": "uniform", "asof_count": j + 1} for j in range(k)],
+        "exposure": [exposed(f"i{(number + j) % 39}", j + 1) for j in range(k)],
         "choice_index": truth,
     }
     scene["prompt"] = Renderer(TEMPLATE, USERS_HERE, ITEMS_HERE).prompt(scene)
@@ -154,7 +158,7 @@ def test_row_order_of_the_scenes_does_not_matter_and_counts_add_up(tmp_path, cap
 def test_scenes_beyond_the_letters_are_counted(tmp_path):
     run = make_run(tmp_path, [make_scene(1, 3, 0), make_scene(2, 26, 25)])
     wide = make_scene(3, 26, 0)
-    wide["exposure"].append({"item_id": "i38", "source": "uniform", "asof_count": 1})
+    wide["exposure"].append(exposed("i38"))
     write_rows(run / "plays/scenes/test.parquet", [make_scene(1, 3, 0), make_scene(2, 26, 25), wide], SCENE)
     counts = bench(run)["domains"]["plays"]
     assert (counts["scenes"], counts["dropped"]) == (2, {"more_options_than_letters": 1})
@@ -181,7 +185,7 @@ def test_faults_are_told_and_nothing_is_written(tmp_path):
     (run / "plays" / TEMPLATE_FILE).write_text(TEMPLATE + "!")
     with pytest.raises(DataError, match="stored prompt"):
         bench(run)
-    long = make_scene(1, 3, 0) | {"exposure": [{"item_id": "i1", "source": "uniform", "asof_count": 1}] * 27}
+    long = make_scene(1, 3, 0) | {"exposure": [exposed("i1")] * 27}
     with pytest.raises(DataError, match="27 options"):
         rows(long, rendered(long), 0)
     assert not list(tmp_path.glob("*/bench*"))

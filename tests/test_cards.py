@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from datasets import Features
 
 from hf_mirror import schema
 from hf_mirror.domains import import_file
@@ -109,7 +108,7 @@ def test_numbers_come_from_the_reports(run: Path, staged: dict[str, Staged]) -> 
     assert "| `shop` | train | popularity_matched | 10 | 6 | 4 not needed |" in scenes
     assert "`shop` read 12, kept 10, dropped 2 repeated" in scenes
     assert "**Underpowered**" in scenes and "at a cut: users 1, events 2" in scenes
-    assert "- `shop`, K = 4: 10, 0, 0, 0" in scenes and "0.25 ± 0.1" in scenes
+    assert "- `shop`, K = 4: 10, 0, 0, 0" in scenes and "0.2 ± 0.0248" in scenes
     assert "| `shop` | 2 | 8 | none | 2 **(underpowered)** |" in bench
     changed = read_json(run / "preferences.json")
     changed["domains"]["shop"]["train"]["dropped"] = {"no_wrong_decision": 1234}
@@ -150,12 +149,12 @@ def test_a_missing_fact_is_an_error_that_names_it(run: Path, staged: dict[str, S
 def test_every_column_has_a_meaning() -> None:
     shown = (schema.SCENE, schema.READ_RATIONALE, schema.PAIR, schema.BENCH, tiers.CLOSED_RATIONALE, tiers.CLOSED_PAIR)
     meanings = (TEMPLATES / "columns.jinja").read_text()
-    assert [name for features in shown for name in features if f'\n  "{name}": "' not in meanings] == []
+    assert [name for features in shown for name in features.names if f'\n  "{name}": "' not in meanings] == []
 
 
 def test_a_column_without_a_meaning_stops_the_card(run: Path, tmp_path: Path) -> None:
     scenes = stage_datasets(Run.open(run), tmp_path / "out")[0]
-    write_rows(scenes.path("shop", "train"), [{"oddity": "x"}], Features({"oddity": schema.TEXT}))
+    write_rows(scenes.path("shop", "train"), [{"oddity": "x"}], schema.rows_of({"oddity": schema.TEXT}))
     with pytest.raises(DataError, match="oddity"):
         card(scenes, run)
 

@@ -157,7 +157,7 @@ def test_build_answers_in_json_and_in_words(mirror: Mirror, raw: Path, tmp_path:
     assert as_json.out.count("\n") == 1
     in_words = mirror(*given[:3], f"movielens={raw}", *given[4:], "--out", tmp_path / "two")
     assert in_words.code == 0
-    assert f"{report['tables']['read']} rows read, {report['tables']['kept']} kept" in in_words.out
+    assert f"{report['tables']['read']:,} rows read, {report['tables']['kept']:,} kept" in in_words.out
 
 
 def test_rationales_read_distill_and_bench_answer_in_json(mirror: Mirror, built: Path, tmp_path: Path) -> None:

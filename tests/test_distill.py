@@ -308,7 +308,7 @@ def test_pairs_load_with_the_features_of_the_schema(tmp_path):
     loaded = datasets.Dataset.from_parquet(
         str(tmp_path / "books/preferences/train.parquet"), cache_dir=str(tmp_path / "cache")
     )
-    assert loaded.features == PAIR
+    assert loaded.features == datasets.Features.from_arrow_schema(PAIR)
     assert len(loaded) > 0
 
 

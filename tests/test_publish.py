@@ -378,14 +378,15 @@ def test_models_alone_need_their_datasets(run: Path, hub: EmbeddedHub) -> None:
 
 LOADER = """
 import json, re
-from datasets import load_dataset, get_dataset_config_names
+from datasets import Features, load_dataset, get_dataset_config_names
 from huggingface_hub import DatasetCard
 from hf_mirror import schema
 kinds = {
     "scenes": schema.SCENE, "rationales": schema.READ_RATIONALE, "preferences": schema.PAIR, "bench": schema.BENCH
 }
 out = {}
-for kind, features in kinds.items():
+for kind, rows_schema in kinds.items():
+    features = Features.from_arrow_schema(rows_schema)
     repo = f"acme/mirror-{kind}"
     for subset in get_dataset_config_names(repo, revision="v0.1.0"):
         rows = load_dataset(repo, subset, revision="v0.1.0")

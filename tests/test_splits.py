@@ -1,12 +1,13 @@
-"""Splits by arrival: disjoint users, ordered times, and every event accounted for, on any table."""
+"""Splits by arrival: disjoint users, ordered times, and every event accounted for, on any log."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import example, given, settings
@@ -15,62 +16,96 @@ from hypothesis import strategies as st
 from hf_mirror import splits
 from hf_mirror.errors import DataError
 
-EPOCH = datetime(2001, 1, 1, tzinfo=UTC)
-Row = tuple[str, int, bool]
+EPOCH = 978_307_200_000  # 2001-01-01
+HOUR = 3_600_000
+TRAIN, VALIDATION, TEST = range(3)
+Row = tuple[int, int, bool]
 
 
-def table(rows: Iterable[Row]) -> pl.DataFrame:
-    """Events in time order, as clean tables are."""
-    ordered = sorted(rows, key=lambda row: row[1])
-    return pl.DataFrame(
-        {
-            "user_id": [row[0] for row in ordered],
-            "timestamp": [EPOCH + timedelta(hours=row[1]) for row in ordered],
-            "positive": [row[2] for row in ordered],
-        },
-        schema={"user_id": pl.String, "timestamp": pl.Datetime("ms", "UTC"), "positive": pl.Boolean},
-    )
+class Events(NamedTuple):
+    """A log's arrays: user (a position), time (ms, ascending), positive."""
+
+    user: np.ndarray
+    time: np.ndarray
+    positive: np.ndarray
 
 
-def check(events: pl.DataFrame, split: splits.Split) -> None:
+def table(rows: Iterable[Row]) -> Events:
+    """Rows of (user, hour, positive) as a log in time order has them."""
+    user, hour, positive = zip(*sorted(rows, key=lambda row: row[1]), strict=True)
+    return Events(np.array(user, np.int32), EPOCH + HOUR * np.array(hour, np.int64), np.array(positive, bool))
+
+
+def check(events: Events, split: splits.Split) -> None:
     """Everything SCIENCE promises of a split, from the rows alone."""
-    marked, report = split.events, split.report
-    assert marked.drop("split").equals(events)
-    assert set(marked["split"].drop_nulls()) <= set(splits.SPLITS)
-    used = marked.drop_nulls("split")
-    assert used.group_by("user_id").agg(pl.col("split").n_unique())["split"].eq(1).all()
-    bounds = {"train": (None, split.cut_1), "validation": (split.cut_1, split.cut_2), "test": (split.cut_2, None)}
-    for (name,), part in used.group_by("split"):
-        after, before = bounds[name]
-        assert after is None or part["timestamp"].min() > after
-        assert before is None or part["timestamp"].max() < before
-    assert not used["timestamp"].is_in([split.cut_1, split.cut_2]).any()
-    for name, counted in (("events", events.height), ("positives", int(events["positive"].sum()))):
+    of_event, report = split.of_event, split.report
+    assert of_event.shape == events.user.shape
+    assert set(of_event.tolist()) <= {TRAIN, VALIDATION, TEST, splits.LOST}
+    sides: dict[int, set[int]] = {}
+    for user, side in zip(events.user.tolist(), of_event.tolist(), strict=True):
+        sides.setdefault(user, set()).add(side)
+    assert all(len(of_user - {splits.LOST}) <= 1 for of_user in sides.values())
+    bounds = ((None, split.cut_1), (split.cut_1, split.cut_2), (split.cut_2, None))
+    for side, (after, before) in enumerate(bounds):
+        times = events.time[of_event == side]
+        assert after is None or (times > after).all()
+        assert before is None or (times < before).all()
+    used = of_event != splits.LOST
+    assert not np.isin(events.time[used], (split.cut_1, split.cut_2)).any()
+    for name, counted in (("events", len(events.time)), ("positives", int(events.positive.sum()))):
         assert sum(report[name].values()) + sum(lost[name] for lost in report["lost"].values()) == counted
-    for name in splits.SPLITS:
-        part = marked.filter(pl.col("split") == name)
-        assert (report["events"][name], report["users"][name]) == (part.height, part["user_id"].n_unique())
+    for side, name in enumerate(splits.SPLITS):
+        mine = of_event == side
+        assert report["events"][name] == mine.sum()
+        assert report["positives"][name] == events.positive[mine].sum()
+        assert report["users"][name] == len(set(events.user[mine].tolist()))
+    assert report["lost"] == lost_by_reason(events, split)
     assert report["underpowered"] == (report["users"]["test"] < splits.UNDERPOWERED_BELOW)
-    assert report["cut_1"].endswith("+00:00") and report["cut_2"].endswith("+00:00")
+    for cut, milliseconds in (("cut_1", split.cut_1), ("cut_2", split.cut_2)):
+        assert report[cut].endswith("+00:00")
+        assert datetime.fromisoformat(report[cut]).timestamp() * 1000 == milliseconds
 
 
-rows = st.lists(
-    st.tuples(st.sampled_from(["a", "b", "é", "用户", "", "a b", "\N{PERSON IN LOTUS POSITION}", "0"]),
-              st.integers(0, 25), st.booleans()),
-    min_size=1, max_size=60,
-)  # fmt: skip
+def lost_by_reason(events: Events, split: splits.Split) -> dict[str, dict[str, int]]:
+    """What the report should say is lost, event by event."""
+    rows = list(zip(*(column.tolist() for column in (*events, split.of_event)), strict=True))
+    arrival: dict[int, int] = {}
+    for user, time, _, _ in rows:
+        arrival.setdefault(user, time)
+    users: dict[str, set[int]] = {}
+    found: dict[str, dict[str, int]] = {}
+    for user, time, positive, side in rows:
+        if side != splits.LOST:
+            continue
+        if {time, arrival[user]} & {split.cut_1, split.cut_2}:
+            reason = "at_a_cut"
+        elif arrival[user] < split.cut_1:
+            reason = "after_cut_1_of_a_train_user"
+        else:
+            reason = "after_cut_2_of_a_validation_user"
+        users.setdefault(reason, set()).add(user)
+        counts = found.setdefault(reason, {"users": 0, "events": 0, "positives": 0})
+        counts["users"] = len(users[reason])
+        counts["events"] += 1
+        counts["positives"] += positive
+    return found
 
 
-@settings(deadline=None, max_examples=80)
-@example([("only", 3, True)])
-@example([(user, 3, True) for user in "abc"])
-@example([(user, time, True) for user in "abc" for time in (0, 1)])
+# Users 0 to 9, some of whom have no events.
+rows = st.lists(st.tuples(st.sampled_from([0, 1, 2, 4, 5, 7, 9]), st.integers(0, 25), st.booleans()), min_size=1,
+                max_size=60)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@example([(7, 3, True)])
+@example([(user, 3, True) for user in range(3)])
+@example([(user, time, True) for user in range(3) for time in (0, 1)])
 @given(rows)
-def test_any_table_splits_cleanly_or_says_why_not(rows: list[Row]) -> None:
+def test_any_log_splits_cleanly_or_says_why_not(rows: list[Row]) -> None:
     events = table(rows)
     few, one_time = len({row[0] for row in rows}) < 3, len({row[1] for row in rows}) == 1
     try:
-        split = splits.by_arrival(events)
+        split = splits.by_arrival(*events)
     except DataError as error:
         assert few or "time" in str(error)
         assert "\n" not in str(error)
@@ -79,11 +114,16 @@ def test_any_table_splits_cleanly_or_says_why_not(rows: list[Row]) -> None:
         check(events, split)
 
 
+def test_no_events_at_all_are_refused() -> None:
+    with pytest.raises(DataError, match="only 0 users"):
+        splits.by_arrival(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, bool))
+
+
 def test_fewer_than_three_users_and_a_single_time_are_refused() -> None:
     with pytest.raises(DataError, match="only 2 users"):
-        splits.by_arrival(table([("a", 0, True), ("b", 5, True)]))
+        splits.by_arrival(*table([(0, 0, True), (6, 5, True)]))
     with pytest.raises(DataError, match="one time"):
-        splits.by_arrival(table([(user, 7, True) for user in "abcd"]))
+        splits.by_arrival(*table([(user, 7, True) for user in range(4)]))
 
 
 def people(seed: int, n: int, events: int = 8) -> list[Row]:
@@ -91,18 +131,19 @@ def people(seed: int, n: int, events: int = 8) -> list[Row]:
     rows = []
     for user in range(n):
         arrival = rng.randrange(3000)
-        rows += [(f"u{user}", arrival + rng.choice([0, 1, 2, 40, 300]), rng.random() < 0.5) for _ in range(events)]
+        rows += [(user, arrival + rng.choice([0, 1, 2, 40, 300]), rng.random() < 0.5) for _ in range(events)]
     return rows
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_cuts_leave_the_most_test_users(seed: int) -> None:
     rows = people(seed, 400)
-    split = splits.by_arrival(table(rows))
+    split = splits.by_arrival(*table(rows))
     check(table(rows), split)
     times = sorted(row[1] for row in rows)
     first = {user: min(row[1] for row in rows if row[0] == user) for user in {row[0] for row in rows}}
     quantiles = sorted({times[step * len(times) // 20] for step in range(10, 20)})
+    assert {(cut - EPOCH) / HOUR for cut in (split.cut_1, split.cut_2)} <= set(quantiles)
     best = 0
     for one in quantiles:
         for two in (cut for cut in quantiles if cut > one):
@@ -113,37 +154,86 @@ def test_the_cuts_leave_the_most_test_users(seed: int) -> None:
     assert not split.report["validation_minimum_relaxed"]
     assert split.report["users"]["test"] == best
     assert split.report["users"]["validation"] >= 30
-    at_least_half = sum(row[1] < (split.cut_1 - EPOCH) / timedelta(hours=1) for row in rows)
+    at_least_half = sum(row[1] < (split.cut_1 - EPOCH) / HOUR for row in rows)
     assert at_least_half >= len(rows) / 2
 
 
 def test_too_small_for_the_rule_is_said() -> None:
-    split = splits.by_arrival(table(people(0, 40)))
+    split = splits.by_arrival(*table(people(0, 40)))
     assert split.report["validation_minimum_relaxed"]
     assert split.report["underpowered"]
     assert min(split.report["users"].values()) > 0
 
 
 def test_users_who_straddle_a_cut_are_used_before_it() -> None:
-    rows = [("early", t, True) for t in range(0, 100)] + [("late", t, True) for t in (95, 96, 97)]
-    rows += [("middle", t, True) for t in (70, 72, 74, 99)] + [("other", 2, False)]
-    split = splits.by_arrival(table(rows))
-    check(table(rows), split)
-    sides = dict(split.events.drop_nulls("split").select("user_id", "split").unique().rows())
-    assert sides["early"] == "train"
+    early, late, middle, other = range(4)
+    rows = [(early, t, True) for t in range(0, 100)] + [(late, t, True) for t in (95, 96, 97)]
+    rows += [(middle, t, True) for t in (70, 72, 74, 99)] + [(other, 2, False)]
+    events = table(rows)
+    split = splits.by_arrival(*events)
+    check(events, split)
+    assert set(split.of_event[events.user == early].tolist()) == {TRAIN, splits.LOST}
     assert split.report["lost"]["after_cut_1_of_a_train_user"]["users"] == 1
 
 
+def test_who_arrives_exactly_at_a_cut_is_used_nowhere() -> None:
+    rows = people(1, 400)
+    cut = round((splits.by_arrival(*table(rows)).cut_1 - EPOCH) / HOUR)
+    events = table([*rows, (400, cut, True), (400, cut + 500, True)])
+    split = splits.by_arrival(*events)
+    assert split.cut_1 == EPOCH + HOUR * cut, "two events more have moved the cut; try another seed"
+    assert set(split.of_event[events.user == 400].tolist()) == {splits.LOST}
+    check(events, split)
+
+
+def test_users_without_events_change_nothing() -> None:
+    """They are described, so they have a position, but they arrive nowhere."""
+    rows = people(2, 60)
+    one = splits.by_arrival(*table(rows))
+    two = splits.by_arrival(*table([(3 * user + 1, time, positive) for user, time, positive in rows]))
+    assert one.report == two.report
+    assert np.array_equal(one.of_event, two.of_event)
+
+
 def test_row_order_within_a_time_does_not_matter(crowd: Any) -> None:
-    again = splits.by_arrival(crowd.tables.events.sample(fraction=1, shuffle=True, seed=3).sort("timestamp"))
+    names = ["user", "time", "positive"]
+    shuffled = crowd.log.events.select(names, place=pl.int_range(pl.len())).sample(fraction=1, shuffle=True, seed=3)
+    shuffled = shuffled.sort("time", maintain_order=True)
+    assert not shuffled["place"].is_sorted()
+    again = splits.by_arrival(*(shuffled[name].to_numpy() for name in names))
     assert again.report == crowd.split.report
-    check(crowd.tables.events, crowd.split)
+    assert np.array_equal(again.of_event, crowd.split.of_event[shuffled["place"].to_numpy()])
+    check(Events(*(crowd.log.events[name].to_numpy() for name in names)), crowd.split)
 
 
 def test_a_broken_guarantee_stops_the_build() -> None:
-    marked = table([("a", 0, True), ("a", 1, True)]).with_columns(split=pl.Series(["train", "test"]))
+    def checked(user: list[int], time: list[int], of_event: list[int]) -> None:
+        splits.check(np.array(user, np.int64), np.array(time, np.int64), np.array(of_event, np.int8))
+
     with pytest.raises(AssertionError, match="two splits"):
-        splits._check(marked)
-    marked = table([("a", 1, True), ("b", 1, True)]).with_columns(split=pl.Series(["train", "test"]))
-    with pytest.raises(AssertionError, match="not all later"):
-        splits._check(marked)
+        checked([0, 0], [0, 1], [TRAIN, TEST])
+    with pytest.raises(AssertionError, match="two splits"):
+        checked([0, 1, 0, 0], [0, 1, 2, 3], [TRAIN, TEST, splits.LOST, VALIDATION])
+    with pytest.raises(AssertionError, match="test events are not all later than train"):
+        checked([0, 1], [1, 1], [TRAIN, TEST])
+    with pytest.raises(AssertionError, match="validation events are not all later than train"):
+        checked([0, 1, 2], [0, 5, 4], [TRAIN, TRAIN, VALIDATION])
+    with pytest.raises(AssertionError, match="test events are not all later than validation"):
+        checked([0, 1, 2], [0, 5, 4], [TRAIN, VALIDATION, TEST])
+    checked([0, 1, 0, 2], [0, 1, 2, 3], [TRAIN, VALIDATION, splits.LOST, TEST])
+    checked([0, 0], [1, 0], [splits.LOST, splits.LOST])
+    checked([], [], [])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(-1, 2)), max_size=8))
+def test_check_refuses_exactly_the_faulty_splits(rows: list[tuple[int, int, int]]) -> None:
+    used = [row for row in rows if row[2] != splits.LOST]
+    one_side = all(a[2] == b[2] for a in used for b in used if a[0] == b[0])
+    in_order = all(a[1] < b[1] for a in used for b in used if a[2] < b[2])
+    user, time, of_event = (np.array([row[i] for row in rows], np.int64) for i in range(3))
+    if one_side and in_order:
+        splits.check(user, time, of_event)
+    else:
+        with pytest.raises(AssertionError):
+            splits.check(user, time, of_event)

@@ -57,7 +57,7 @@ class Run:
 
     def make_scenes(self) -> None:
         """One build per domain."""
-        settings = BuildSettings(self.pipeline.scenes, self.pipeline.regime, self.pipeline.seed)
+        settings = BuildSettings(self.pipeline.scenes, self.pipeline.regime, seed=self.pipeline.seed)
         for name in self.pipeline.builders:
             domain = load_domain(name)
             source = domain.detect(self.raw[name])
@@ -166,7 +166,9 @@ class Run:
 
     def _build(self, domain: Domain, raw: Path, settings: BuildSettings) -> None:
         with progress(settings.scenes, f"  scenes of {domain.name}") as advance:
-            build(domain, raw, self.out, settings, advance)
+            report = build(domain, raw, self.out, settings, advance)
+        for warning in report["warnings"]:
+            say(f"  {domain.name}: {warning}")
 
     def _write(self, role: str, engine: Engine, settings: rationales.WriteSettings) -> None:
         backend = backends.load(engine.backend, engine.model, engine.revision)

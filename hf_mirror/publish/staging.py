@@ -16,7 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Features
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, read_table, to_arrow, write_rows
@@ -143,7 +142,7 @@ def _check_scenes(folder: Path, split: str, kind: str, rows: pa.Table) -> None:
 
 def _write(repo: Staged, subset: str, split: str, table: pa.Table | None) -> None:
     if table is not None and table.num_rows:
-        write_rows(repo.path(subset, split), table, Features.from_arrow_schema(table.schema))
+        write_rows(repo.path(subset, split), table, table.schema)
         repo.rows.setdefault(subset, {})[split] = table.num_rows
 
 
@@ -222,8 +221,8 @@ class Stage:
 
     splits: tuple[str, ...]
     load: Callable[[Path, str, str], tuple[pa.Table | None, int]]
-    open: Features
-    closed: Features
+    open: pa.Schema
+    closed: pa.Schema
     mixed: bool = True
 
 

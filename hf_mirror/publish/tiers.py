@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Features, List
 
 from hf_mirror.files import read_rows, read_table
 from hf_mirror.prompts import parse, prompt_sha256
 from hf_mirror.publish.masking import Masker, SceneMask
-from hf_mirror.schema import INDEX, SCORE, SCORES, TEXT
+from hf_mirror.schema import INDEX, SCORE, SCORES, TEXT, rows_of
 
 Row = Mapping[str, Any]
 
@@ -36,10 +35,10 @@ KEY = {"scene_id": TEXT, "domain": TEXT, "split": TEXT, "n_options": INDEX, "pro
 TELLING_SCORES = frozenset({"teacher_hit_rate", "student_hit_rate", "chosen_entropy", "rejected_entropy"})
 CLOSED_SCORES = tuple(name for name in SCORES if name not in TELLING_SCORES)
 
-CLOSED_SCENE = Features(KEY)
-CLOSED_RATIONALE = Features({**KEY, "thought": TEXT, "finish_reason": TEXT, "parse_error": TEXT})
-CLOSED_PAIR = Features({**KEY, "thoughts": List(TEXT), "scores": dict.fromkeys(CLOSED_SCORES, SCORE)})
-CLOSED_BENCH = Features({"scene_id": TEXT, "variant_id": TEXT, "prompt_sha256": TEXT, "n_options": INDEX})
+CLOSED_SCENE = rows_of(KEY)
+CLOSED_RATIONALE = rows_of({**KEY, "thought": TEXT, "finish_reason": TEXT, "parse_error": TEXT})
+CLOSED_PAIR = rows_of({**KEY, "thoughts": [TEXT], "scores": dict.fromkeys(CLOSED_SCORES, SCORE)})
+CLOSED_BENCH = rows_of({"scene_id": TEXT, "variant_id": TEXT, "prompt_sha256": TEXT, "n_options": INDEX})
 
 
 class ClosedDomain:

@@ -1,0 +1,86 @@
+"""Work over many small things in several processes: the same results in the same order, however many there are.
+
+The processes are forked, so that they have what was prepared before and nothing is sent to them. They must run plain
+Python only: threads of compiled libraries do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Child = tuple[multiprocessing.process.BaseProcess, Connection]
+
+LEAST = 500  # a process is worth its start from about this many
+
+
+def cores() -> int:
+    """How many processes this one may keep busy."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def spread(
+    work: Callable[[int], T], count: int, workers: int | None = None, progress: Callable[[int], None] = lambda n: None
+) -> list[T]:
+    """`[work(0), …, work(count - 1)]`, in `workers` processes (default: one a core, fewer where there is little to do).
+
+    An exception of any part is raised here, and then nobody is waited for. Systems without fork do all of it in this
+    process.
+    """
+    parts = min(workers or min(cores(), 1 + count // (2 * LEAST)), max(count, 1))
+    if "fork" not in multiprocessing.get_all_start_methods():
+        parts = 1
+    bounds = [count * part // parts for part in range(parts + 1)]
+    children: list[Child] = []
+    results: list[T] = []
+    try:
+        children += (_start(work, range(*pair)) for pair in pairwise(bounds[1:]))
+        for index in range(bounds[1]):
+            results.append(work(index))
+            progress(1)
+        for more in _received(children):
+            results += more
+            progress(len(more))
+    finally:
+        for child, _ in children:
+            child.kill()  # where all went well, it has ended
+            child.join()
+    return results
+
+
+def _start(work: Callable[[int], T], part: range) -> Child:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+
+    def run() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us, and the parent answers for all
+        ours.close()  # so that nobody writes for ever to a parent that was killed
+        try:
+            theirs.send([work(index) for index in part])
+        except BrokenPipeError:
+            pass
+        except Exception as error:  # whatever it is, the parent raises it
+            theirs.send(error)
+
+    child = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+    child.start()
+    theirs.close()
+    return child, ours
+
+
+def _received(children: list[Child]) -> Iterator[list[Any]]:
+    for child, ours in children:
+        try:
+            part = ours.recv()
+        except (EOFError, OSError):  # it ended before its answer, or in the middle of it
+            child.join()
+            raise ChildProcessError(f"a worker process ended with {child.exitcode}; use fewer workers") from None
+        child.join()
+        if isinstance(part, Exception):
+            raise part
+        yield part
