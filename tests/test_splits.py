@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Iterable
 from datetime import datetime
@@ -91,6 +93,28 @@ def lost_by_reason(events: Events, split: splits.Split) -> dict[str, dict[str, i
     return found
 
 
+def check_cuts(events: Events, split: splits.Split) -> None:
+    """No other pair of quantiles would have been better: most test users where train and validation are large enough;
+    where no pair allows that, the largest smallest split."""
+    times, users = events.time.tolist(), events.user.tolist()
+    first = {user: min(t for u, t in zip(users, times, strict=True) if u == user) for user in set(users)}
+    quantiles = sorted({times[step * len(times) // 20] for step in range(10, 20)})
+
+    def worth(one: int, two: int) -> tuple[bool, int]:
+        train, validation, test = (
+            sum(after < arrival < before for arrival in first.values())
+            for after, before in ((-math.inf, one), (one, two), (two, math.inf))
+        )
+        half = sum(time < one for time in times) >= len(times) / 2
+        fits = half and validation >= max(splits.MIN_VALIDATION_USERS, splits.MIN_VALIDATION_SHARE * len(first))
+        return fits, test if fits else min(train, validation, test)
+
+    assert split.cut_1 < split.cut_2 and {split.cut_1, split.cut_2} <= set(quantiles)
+    chosen = worth(split.cut_1, split.cut_2)
+    assert chosen == max(worth(one, two) for one, two in itertools.combinations(quantiles, 2))
+    assert split.report["validation_minimum_relaxed"] == (not chosen[0])
+
+
 # Users 0 to 9, some of whom have no events.
 rows = st.lists(st.tuples(st.sampled_from([0, 1, 2, 4, 5, 7, 9]), st.integers(0, 25), st.booleans()), min_size=1,
                 max_size=60)  # fmt: skip
@@ -112,6 +136,7 @@ def test_any_log_splits_cleanly_or_says_why_not(rows: list[Row]) -> None:
     else:
         assert not few and not one_time
         check(events, split)
+        check_cuts(events, split)
 
 
 def test_no_events_at_all_are_refused() -> None:
@@ -135,27 +160,28 @@ def people(seed: int, n: int, events: int = 8) -> list[Row]:
     return rows
 
 
+@settings(deadline=None, max_examples=100)
+@given(rows)
+def test_the_cuts_of_small_logs_are_the_best(rows: list[Row]) -> None:
+    """With a validation split of one user, so that the rule can hold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splits, "MIN_VALIDATION_USERS", 1)
+        try:
+            split = splits.by_arrival(*table(rows))
+        except DataError:
+            return
+        check_cuts(table(rows), split)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_cuts_leave_the_most_test_users(seed: int) -> None:
-    rows = people(seed, 400)
-    split = splits.by_arrival(*table(rows))
-    check(table(rows), split)
-    times = sorted(row[1] for row in rows)
-    first = {user: min(row[1] for row in rows if row[0] == user) for user in {row[0] for row in rows}}
-    quantiles = sorted({times[step * len(times) // 20] for step in range(10, 20)})
-    assert {(cut - EPOCH) / HOUR for cut in (split.cut_1, split.cut_2)} <= set(quantiles)
-    best = 0
-    for one in quantiles:
-        for two in (cut for cut in quantiles if cut > one):
-            validation = sum(one < arrival < two for arrival in first.values())
-            enough = sum(time < one for time in times) >= len(times) / 2 and validation >= max(30, 0.05 * len(first))
-            best = max(best, enough * sum(arrival > two for arrival in first.values()))
-    assert best > 0
+    events = table(people(seed, 400))
+    split = splits.by_arrival(*events)
+    check(events, split)
+    check_cuts(events, split)
     assert not split.report["validation_minimum_relaxed"]
-    assert split.report["users"]["test"] == best
-    assert split.report["users"]["validation"] >= 30
-    at_least_half = sum(row[1] < (split.cut_1 - EPOCH) / HOUR for row in rows)
-    assert at_least_half >= len(rows) / 2
+    assert split.report["users"]["validation"] >= 30 < split.report["users"]["test"]
+    assert (events.time < split.cut_1).mean() >= 0.5
 
 
 def test_too_small_for_the_rule_is_said() -> None:

@@ -93,6 +93,18 @@ def test_every_drop_is_counted_by_its_reason() -> None:
     assert shown(log) == [("b", "y", 0, 5), ("a", "x", 1, 2), ("a", "x", 1, 5)]
 
 
+def test_times_that_no_calendar_has_are_dropped() -> None:
+    """Years 1 to 9999 can be written as dates; others would fail when a scene is written."""
+    raw = made([event("a", "x", hour) for hour in range(6)])
+    first, last = tables.CALENDAR
+    times = pl.Series("timestamp", [first - 1, first, 0, last, last + 1, 2**62]).cast(TIME)
+    log = prepared(replace(raw, events=raw.events.with_columns(times)))
+    assert log.dropped == {"time_not_in_calendar": 3}
+    assert log.events["time"].to_list() == [first, 0, last]
+    edges = log.events["time"].cast(TIME).to_list()
+    assert [(edges[0].year, edges[0].month, edges[0].day), edges[2].year] == [(1, 1, 1), 9999]
+
+
 def test_a_drop_of_the_builder_and_ours_for_one_reason_add_up() -> None:
     reasons = ("missing_value", "user_not_described", "item_not_described", "duplicate_row")
     rows = [event("a", "x", 1), event("a", "x", 1), event("c", "x", 1), event("a", "w", 1), event(None, "x", 1)]
@@ -195,6 +207,52 @@ def test_ids_are_text_whatever_they_were(kind: Any) -> None:
     assert log.users["user_id"].to_list() == ["10", "9"]
     assert log.items["item_id"].to_list() == ["10", "100", "7"]
     assert shown(log) == [("9", "7", 1, 5), ("10", "100", 2, 5), ("9", "10", 2, 5)]
+
+
+SMALL = 20
+numbers = st.integers(0, 12) | st.sampled_from([-3, -1, SMALL - 1, SMALL, 10**6, 2**40, 2**63 - 1])
+
+
+@settings(deadline=None, max_examples=150)
+@example([7], [(7, 0), (None, 1), (8, 2), (-1, 3), (2**40, 4)])
+@example([], [(7, 0)])
+@example([0], [(-1, 0), (0, 1), (-3, 2)])
+@example([-1, 3], [(-1, 0), (3, 0), (4, 0)])
+@example([SMALL], [(SMALL, 0), (0, 1)])
+@given(st.lists(numbers), st.lists(st.tuples(st.none() | numbers, st.integers(0, 3)), max_size=12))
+def test_numbers_as_ids_are_found_as_text_would_be(described: list[int], met: list[tuple[int | None, int]]) -> None:
+    """Whether they are looked up in a table, which takes small ones, or joined."""
+
+    def log(kind: Any) -> Log | str:
+        text = kind == pl.String
+        spell = (lambda one: None if one is None else str(one)) if text else (lambda one: one)
+        raw = made([event(None, "x", hour) for _, hour in met], users=[], items="xyz")
+        ids = pl.Series("user_id", [spell(one) for one, _ in met], dtype=kind)
+        users = pl.DataFrame({"user_id": pl.Series([spell(one) for one in described], dtype=kind)})
+        try:
+            return prepared(
+                replace(raw, users=users.with_columns(profile=pl.lit("{}")), events=raw.events.with_columns(ids))
+            )
+        except DataError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "DENSE", SMALL)
+        one, two = log(pl.Int64), log(pl.String)
+    assert one == two if isinstance(one, str) or isinstance(two, str) else same(one, two)
+
+
+@pytest.mark.parametrize("kind", [pl.Int8, pl.UInt8, pl.Int32, pl.UInt64], ids=str)
+def test_the_largest_and_least_numbers_are_ids_too(kind: Any) -> None:
+    largest, least = pl.select(kind.max()).item(), pl.select(kind.min()).item()
+    raw = made([event(None, "x", hour) for hour in range(3)], users=[])
+    ids = pl.Series("user_id", [largest, 5, least], dtype=kind)
+    for described in ([5], [5, largest], [5, least], [least, largest]):
+        users = pl.DataFrame({"user_id": pl.Series(described, dtype=kind)}).with_columns(profile=pl.lit("{}"))
+        log = prepared(replace(raw, users=users, events=raw.events.with_columns(ids)))
+        kept = [one for one in (largest, 5, least) if one in described]
+        assert [who for who, *_ in shown(log)] == [str(one) for one in kept]
+        assert log.dropped == ({"user_not_described": 3 - len(kept)} if len(kept) < 3 else {})
 
 
 @pytest.mark.parametrize("key", ["user_id", "item_id"])
