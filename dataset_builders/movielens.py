@@ -143,14 +143,28 @@ def _csv(path: Path, header: str) -> list[list[str]]:
     rows: list[list[str]] = []
     try:
         for row in reader:
-            if len(row) != header.count(",") + 1 or not row[0] or (not rows and ",".join(row) != header):
+            if len(row) != header.count(",") + 1 or (not _is_id(row[0]) if rows else ",".join(row) != header):
                 _bad(path, reader.line_num, ",".join(row), header)
             rows.append(row)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: {error}; expected {header}; unpack the release again") from None
     if not rows:
         raise DataError(f"{path}:1: found '' (the file is empty); expected {header}; unpack the release again")
+    _refuse_repeats(path, [row[0] for row in rows[1:]], first=2)
     return rows[1:]
+
+
+def _is_id(text: str) -> bool:
+    """Whether it is a number as ratings write it."""
+    return text.isdecimal() and text.isascii() and int(text) < 2**32
+
+
+def _refuse_repeats(path: Path, ids: list[str], first: int) -> None:
+    seen: set[int] = set()
+    for number, text in enumerate(ids, first):
+        if int(text) in seen:
+            _bad(path, number, f"{text} again", "every id once")
+        seen.add(int(text))
 
 
 def _tables(ratings: pl.DataFrame, movies: pl.DataFrame, users: pl.DataFrame | None) -> Tables:
@@ -232,13 +246,15 @@ def _from_text(path: Path, separator: str, columns: tuple[int, ...], expected: s
 
 
 def _lines(path: Path, separator: str, width: int, expected: str) -> list[list[str]]:
+    """The lines of a small file in columns, the first an id of its own; a line that is not so is a DataError."""
     # Not splitlines: it also splits at bytes like 0x85, which are characters of a latin-1 title.
     if not path.stat().st_size:
         raise DataError(f"{path} is empty; expected {expected}; unpack the release again")
     rows = [line.split(separator) for line in path.read_text(encoding="latin-1").removesuffix("\n").split("\n")]
     for number, row in enumerate(rows, 1):
-        if len(row) != width or not row[0]:
+        if len(row) != width or not _is_id(row[0]):
             _bad(path, number, separator.join(row), expected)
+    _refuse_repeats(path, [row[0] for row in rows], first=1)
     return rows
 
 

@@ -8,7 +8,9 @@ themselves and removed; what is there already is left alone, without asking the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -233,7 +235,9 @@ def _unpack(archive: Path, folder: Path) -> None:
     except DataError:
         archive.unlink()
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, FileExistsError, NotADirectoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise  # the archive is not at fault
         archive.unlink()
         raise DataError(f"{archive} does not unpack ({error}); it is removed: run the same command again") from None
     finally:

@@ -14,6 +14,8 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from hf_mirror.errors import ConfigError
+
 T = TypeVar("T")
 Child = tuple[multiprocessing.process.BaseProcess, Connection]
 
@@ -33,6 +35,8 @@ def spread(
     An exception of any part is raised here, and then nobody is waited for. Systems without fork do all of it in this
     process.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; expected 1 or more")
     parts = min(workers or min(cores(), 1 + count // (2 * LEAST)), max(count, 1))
     if "fork" not in multiprocessing.get_all_start_methods():
         parts = 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from hf_mirror.processes import spread
 from hf_mirror.prompts import LABELS, SEPARATOR, Messages, prompt_sha256
 
 TEMPLATE_FILE = "template.jinja"
-SECOND = timedelta(seconds=1)
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = (("year", 365 * 86_400), ("month", 30 * 86_400), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
@@ -84,9 +85,7 @@ class Renderer:
         workers: int | None, progress: Callable[[int], None],
     ) -> tuple[list[Messages], list[str]]:  # fmt: skip
         """One user message per scene, and its hash; history and exposure as in schema.SCENE, signals as JSON text."""
-        seconds = [
-            None if at is None else at // 1000 for at in history.values.field("timestamp").cast(pa.int64()).to_pylist()
-        ]
+        milliseconds = history.values.field("timestamp").cast(pa.int64()).to_pylist()
         fields = ("item_id", "signal", "positive")
         items_met, said, liked = (history.values.field(name).to_pylist() for name in fields)
         items = exposure.values.field("item_id").to_pylist()
@@ -94,9 +93,14 @@ class Renderer:
         signals = {text: json.loads(text) for text in set(said)}
 
         def one(scene: int) -> tuple[Messages, str]:
-            now, at = times[scene], int(times[scene].timestamp())
+            now, at = times[scene], (times[scene] - EPOCH) // MILLISECOND
             memory = [
-                self._past(items_met[e], signals[said[e]], liked[e], None if (met := seconds[e]) is None else at - met)
+                self._past(
+                    items_met[e],
+                    signals[said[e]],
+                    liked[e],
+                    None if (met := milliseconds[e]) is None else (at - met) // 1000,
+                )
                 for e in range(shown[scene], shown[scene + 1])
             ]
             prompt = self._message(users[scene], now, memory, items[offered[scene] : offered[scene + 1]])

@@ -20,6 +20,9 @@ from hf_mirror.identity import Streams, event_key, id_hashes, lots
 from hf_mirror.splits import SPLITS
 from hf_mirror.world import World
 
+# After the first batch: where few events find options, taking only as many as are missing would take them one by one.
+LEAST_BATCH = 4096
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -97,9 +100,13 @@ def draw(
     for queue in _queues(world, usable, secret, count):
         parts, taken, kept = [_drafts(world, queue[:0], split, regime, secret, sizes)], 0, 0
         while kept < count and taken < len(queue):
-            batch = queue[taken : taken + count - kept]
-            parts.append(_drafts(world, batch, split, regime, secret, sizes))
-            taken, kept = taken + len(batch), kept + len(parts[-1])
+            batch = queue[taken : taken + max(count - kept, LEAST_BATCH if taken else 1)]
+            found = _drafts(world, batch, split, regime, secret, sizes)
+            part = found.take(np.arange(min(len(found), count - kept)))
+            # What comes after the last scene that is needed was not asked for.
+            used = len(batch) if len(part) == len(found) else int(np.flatnonzero(batch == part.event[-1])[0]) + 1
+            parts.append(part)
+            taken, kept = taken + used, kept + len(part)
         if kept == count:
             break
     drafts = Drafts.joined(parts)
@@ -195,6 +202,10 @@ def _drafts(world: World, events: np.ndarray, split: str, regime: str, secret: b
     there = options != NOTHING
     counts = np.where(there, world.count(options, batch.edge[:, None]), NOTHING)
     met = world.touched(user[:, None], np.where(there, options, 0), batch.time[:, None] - 1) & there
+    if regime != "logged":
+        # Elsewhere only an observed scene offers what the user had met, earlier in its session, and never the truth:
+        # neither a mark nor the user's own event may tell it.
+        counts, met = counts - met, np.zeros_like(met)
     drafts = Drafts(events, keys, batch.shown, slate.wanted + 1, position, options, sources, counts, met)
     return drafts.take(np.flatnonzero(slate.complete))
 

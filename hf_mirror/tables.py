@@ -66,7 +66,7 @@ def prepare(domain: Domain, raw: Path, source: Source) -> Log:
     read, remarks, warnings = tables.read, tables.remarks, tables.warnings
     events, dropped = _usable(tables, users, items)
     del tables  # its events are held no longer than they are needed
-    events, duplicates = _ordered(events)
+    events, duplicates = _ordered(events, remarks)
     if duplicates:
         dropped["duplicate_row"] = dropped.get("duplicate_row", 0) + duplicates
     if events.is_empty():
@@ -155,16 +155,17 @@ def _places(ids: pl.Series, known: pl.Series) -> pl.Series:
             table = np.full(int(numbers.max()) + 2, -1, np.int32)
             table[numbers] = np.arange(len(numbers))
             beyond = len(table) - 1  # the last entry is of no id
-            place = pl.Series(table[ids.cast(pl.Int64).fill_null(beyond).clip(-1, beyond).to_numpy()])
+            place = pl.Series(table[ids.cast(pl.Int64, strict=False).fill_null(beyond).clip(-1, beyond).to_numpy()])
             return place.replace(-1, None) if place.min() == -1 else place
     places = known.to_frame("id").with_row_index("place")
     return ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")["place"].cast(pl.Int32)
 
 
-def _ordered(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _ordered(events: pl.DataFrame, remarks: pl.LazyFrame | None = None) -> tuple[pl.DataFrame, int]:
     """The events in their one order, and how many were dropped as exact duplicates of another.
 
-    Only events with the same time, user and item need their signals compared, and those are few.
+    Only events with the same time, user and item need their signals, remarks and impressions compared, and those are
+    few.
     """
     events = events.sort(KEY)
     same = events.select(same=pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in KEY))["same"]
@@ -177,9 +178,15 @@ def _ordered(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         for name in OPTIONAL
         if name in events.columns
     ]
-    ties = events[place].with_columns(spelled=as_json(events, "signal"), place=place).sort(*KEY, "spelled", *extra)
+    ties = events[place].with_columns(spelled=as_json(events, "signal"), place=place)
+    compared = [*KEY, "spelled", *(["impression_id"] if "impression_id" in events.columns else [])]
+    if remarks is not None:
+        said = remarks.filter(pl.col("row").is_in(ties["row"].implode())).collect(engine="streaming")
+        said = said.select("row", remark=pl.struct(sorted(set(said.columns) - {"row"})).struct.json_encode())
+        ties, compared = ties.join(said, on="row", how="left"), [*compared, "remark"]
+    ties = ties.sort(*compared, *extra)
     repeated = ties.select(
-        again=pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in (*KEY, "spelled")).fill_null(False)
+        again=pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in compared)
     )["again"]
     order = np.arange(events.height)
     order[place] = ties["place"]

@@ -9,6 +9,9 @@ import polars as pl
 
 from hf_mirror.grouped import Grouped
 
+# What JSON writes between words: escapes, and values that are none.
+NOT_WORDS = r"\\u[0-9a-fA-F]{4}|\\.|:\s*(null|true|false)"
+
 
 @dataclass(frozen=True)
 class Words:
@@ -31,7 +34,8 @@ class Words:
         """
         pairs = (
             pl.DataFrame({"item": np.arange(len(attributes), dtype=np.int32), "word": attributes})
-            .with_columns(pl.col("word").str.to_lowercase().str.extract_all(r"\w{2,}").list.unique())
+            .with_columns(pl.col("word").str.replace_all(NOT_WORDS, " ").str.to_lowercase())
+            .with_columns(pl.col("word").str.extract_all(r"\w{2,}").list.unique())
             .explode("word").drop_nulls()
             .with_columns(word=pl.col("word").rank("dense").cast(pl.Int32) - 1)
             .sort("item", "word")

@@ -186,14 +186,17 @@ print("before", end=" ")
 def work(index):
     with open("pids", "a") as file:
         file.write(f"{os.getpid()}\\n")
-    while os.getpid() == parent or WAITS:
-        time.sleep(0.05)
+    try:
+        while os.getpid() == parent or WAITS:
+            time.sleep(0.05)
+    finally:
+        if os.getpid() == parent:
+            time.sleep(0.5)  # time enough for children to say something
     return b"x" * 5_000_000
 
 try:
     spread(work, 3, 3)
 except KeyboardInterrupt:
-    time.sleep(0.5)
     print("stopped")
 """
 

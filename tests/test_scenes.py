@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +18,11 @@ from hf_mirror import identity, rows, scenes, splits
 from hf_mirror.build import BuildSettings
 from hf_mirror.domains import import_file
 from hf_mirror.exposure import NOTHING
-from hf_mirror.files import read_json, read_rows
+from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.prompts import LABELS, prompt_sha256
 from hf_mirror.rendering import Renderer, ago
 from hf_mirror.scenes import Drafts, Sizes
+from hf_mirror.schema import SCENE
 
 small = import_file(Path(__file__).parent / "small_logs.py")
 
@@ -343,3 +345,21 @@ def test_ago(seconds: int, words: str) -> None:
 def test_utc() -> None:
     assert splits.utc(-1) == datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
     assert splits.utc(978_307_200_123) == START + timedelta(milliseconds=123)
+
+
+def test_a_stored_prompt_is_what_rendering_the_row_again_gives(crowd: Any, tmp_path: Path) -> None:
+    """To the millisecond: `23 hours ago` and `1 day ago` are one millisecond apart."""
+    shift = np.random.default_rng(0).integers(0, 1000, len(crowd.world.time))
+    time = np.maximum.accumulate(crowd.world.time + shift)
+    world = replace(crowd.world, time=time)
+    template = "{% for past in history %}{{ past.ago }}, {% endfor %}{{ exposure | length }}"
+    log = crowd.log
+    renderer = Renderer(
+        template,
+        dict(log.users.select("user_id", "profile").iter_rows()),
+        dict(log.items.select("item_id", "attributes").iter_rows()),
+    )
+    drafts, _ = scenes.draw(world, "train", 400, "uniform", SECRET)
+    write_rows(tmp_path / "rows.parquet", rows.rows(world, log, drafts, "train", "uniform", renderer), SCENE)
+    for row in read_rows(tmp_path / "rows.parquet"):
+        assert renderer.prompt(row) == row["prompt"]

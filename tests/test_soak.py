@@ -65,7 +65,7 @@ def check_damaged(seed: int, folder: Path) -> None:
         assert "\n" not in str(error).strip() and str(folder) in str(error), error
         return
     assert found.read == found.events.height + sum(found.dropped.values())
-    assert found.events["timestamp"].null_count() == found.events["positive"].null_count() == 0
+    assert found.events["time"].null_count() == found.events["positive"].null_count() == 0
 
 
 def check_kills(kills: int, folder: Path, contents: Callable[[Path], dict[str, str]]) -> None:

@@ -47,7 +47,14 @@ def read(
         for regime in regimes or ["unknown"]:
             part = table.filter(named == regime) if len(regimes) > 1 else table
             name = f"{label} ({regime})" if len(regimes) > 1 else label
-            found[name] = choices_of(part, f"{source}: {name}", regime, tables)
+            try:
+                found[name] = choices_of(part, f"{source}: {name}", regime, tables)
+            except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+                kinds = ", ".join(f"{column} {kind}" for column, kind in part.schema.items())
+                raise DataError(
+                    f"{source}: {name} has columns of other types than expected "
+                    f"({str(error).splitlines()[0]}); found {kinds}"
+                ) from None
     if not found:
         label, columns = next(iter(others.items()))
         raise DataError(

@@ -23,9 +23,9 @@ from hf_mirror.exposure.matched import latest_choices
 Proposal = Callable[[Batch, np.ndarray, int], np.ndarray]
 
 # Proposals beyond the options wanted, before a scene is given up as having too few peers.
-PATIENCE = 100
+PATIENCE = 120
 # Whole sets begin anew at every repetition, and need more.
-PATIENCE_FOR_SETS = 400
+PATIENCE_FOR_SETS = 420
 MOST_WORDS = 48
 IDF_STEPS = 1024
 
@@ -105,7 +105,7 @@ def fill(batch: Batch, sources: np.ndarray, whole_sets: bool = False) -> Slate:
     items = empty(batch)
     filled = np.zeros(len(items), np.int64)
     names = {code: SOURCES[code] for code in np.unique(sources).tolist()}
-    for attempt in range(items.shape[1] + (PATIENCE_FOR_SETS if whole_sets else PATIENCE)):
+    for attempt in range(PATIENCE_FOR_SETS if whole_sets else PATIENCE):
         rows = np.flatnonzero(filled < batch.wanted)
         if not len(rows):
             break

@@ -452,15 +452,18 @@ def test_rows_that_cannot_be_used_are_counted(copy: Copy, mirror: Mirror, tmp_pa
     assert (counts["read"], counts["kept"]) == (165, 160)
 
 
-def test_described_twice_keeps_the_first(copy: Copy) -> None:
+@pytest.mark.parametrize(
+    ("name", "line", "number"),
+    [("movies.dat", b"2::Another (2000)::War\n", 17), ("users.dat", b"1::M::56::20::00000\n", 17),
+     ("movies.dat", b"x1::Another (2000)::War\n", 17), ("users.dat", b"99999999999::M::56::20::00000\n", 17)],
+)  # fmt: skip
+def test_an_id_that_stands_there_twice_or_is_none_is_named(
+    copy: Copy, refused: Refused, name: str, line: bytes, number: int
+) -> None:
     folder = copy("ml-1m")
-    with (folder / "movies.dat").open("ab") as file:
-        file.write(b"2::Another (2000)::War\n")
-    with (folder / "users.dat").open("ab") as file:
-        file.write(b"1::M::56::20::00000\n")
-    clean = prepared(folder)
-    assert attributes(clean)["2"]["title"] == "Café Ámbar (1991)"
-    assert clean.users.height == 16
+    with (folder / name).open("ab") as file:
+        file.write(line)
+    refused(folder, f"{name}:{number}: found")
 
 
 def test_too_few_users_is_one_line(copy: Copy, refused: Refused) -> None:
