@@ -10,23 +10,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from measure import MIRROR, measure
 
 RUNS = 3
 SCENES = 5000
-MIRROR = str(Path(sys.executable).with_name("mirror"))
-
-
-def measure(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak resident MiB of one process, by the operating system's own account."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
 def main() -> None:

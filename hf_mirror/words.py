@@ -10,7 +10,7 @@ import polars as pl
 from hf_mirror.grouped import Grouped
 
 # What JSON writes between words: escapes, and values that are none.
-NOT_WORDS = r"\\u[0-9a-fA-F]{4}|\\.|:\s*(null|true|false)"
+NOT_WORDS = r'\\u[0-9a-fA-F]{4}|\\.|"\s*:\s*(?:null|true|false)\b'
 
 
 @dataclass(frozen=True)

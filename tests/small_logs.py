@@ -196,7 +196,16 @@ class Plain:
         return next(part for part in parts if event in part)
 
     def words(self, item: str) -> set[str]:
-        return set(re.findall(r"\w{2,}", self.attributes[item].lower()))
+        """Of the keys, the texts and the numbers of its attributes."""
+
+        def said(value: Any) -> list[str]:
+            if isinstance(value, dict):
+                return [*value, *said(list(value.values()))]
+            if isinstance(value, list):
+                return [text for one in value for text in said(one)]
+            return [] if value is None or isinstance(value, bool) else [str(value)]
+
+        return set(re.findall(r"\w{2,}", " ".join(said(json.loads(self.attributes[item]))).lower()))
 
 
 def normalised(weights: Mapping[str, float]) -> dict[str, float]:

@@ -78,6 +78,12 @@ def test_little_work_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(spread(lambda index: os.getpid(), 40 * LEAST)) == {os.getpid()}
 
 
+@pytest.mark.parametrize("workers", [0, -1])
+def test_no_workers_do_no_work(workers: int) -> None:
+    with pytest.raises(ConfigError, match=f"workers is {workers}; expected 1 or more"):
+        spread(lambda index: index, 5, workers)
+
+
 def test_there_is_a_core() -> None:
     assert 1 <= processes.cores() <= (os.cpu_count() or 1)
 

@@ -22,7 +22,8 @@ small = import_file(Path(__file__).parent / "small_logs.py")
 
 STEP = SESSION_GAP_MS // 2
 PEOPLE, FILMS = ("a", "b", "ç", "d e"), ("v", "w", "x", "y", "z")
-TITLES = (None, "", "Red Kite", "red sea, Red Sea!", "café 用户", "Kite: the end", 'A "b" \\c')
+TITLES = (None, "", "Red Kite", "red sea, Red Sea!", "café 用户", "Kite: the end", 'A "b" \\c',
+          "Kite: null and void", "truth: true, falsehood", 'say "yes": true', "two\nlines\tor more")  # fmt: skip
 few = settings(deadline=None, max_examples=80)
 
 
