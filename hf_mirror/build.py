@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from hf_mirror.audit import audit
 from hf_mirror.audit.drafts import of_drafts
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import NOTHING, REGIMES
-from hf_mirror.files import replacing, write_json, write_rows
+from hf_mirror.files import read_json, read_table, replacing, write_json, write_rows
 from hf_mirror.identity import build_secret, file_digests
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
@@ -76,12 +76,15 @@ class BuildSettings:
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build made of one split."""
+class Shard:
+    """Which part of the scenes is made: those of number `k`, in the order of their ids, of `of` parts of one size."""
 
-    scenes: pa.Table
-    report: SplitReport
-    audit: dict[str, Any]
+    k: int = 0
+    of: int = 1
+
+    def part(self, n: int) -> slice:
+        """Its places among `n`."""
+        return slice(n * self.k // self.of, n * (self.k + 1) // self.of)
 
 
 def build(
@@ -93,60 +96,102 @@ def build(
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Builds `out/<domain>/{tables,scenes,report.json,report.html}`; returns the report. Only reads the raw folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=f".{domain.name}-") as scratch:
+        build_shard(domain, raw, Path(scratch), settings, Shard(), progress, workers)
+        return join([Path(scratch)], out / domain.name)
+
+
+def build_shard(
+    domain: domains.Domain,
+    raw: Path,
+    folder: Path,
+    settings: BuildSettings,
+    shard: Shard,
+    progress: Callable[[int], None] = lambda n: None,
+    workers: int | None = None,
+) -> None:
+    """Writes a shard's scenes to `folder`; the first shard's gets all else that the domain's will hold."""
     gc.disable()  # millions of small objects live to the end: looking through them again and again finds nothing
     try:
-        return _build(domain, raw, out, settings, progress, workers)
+        _build_shard(domain, raw, folder, settings, shard, progress, workers)
     finally:
         gc.enable()
 
 
-def _build(
+def join(shards: list[Path], folder: Path) -> dict[str, Any]:
+    """Makes the domain's folder of the folders of all its shards, in order, and takes them apart; returns the report.
+
+    Nothing takes its place before everything is made, so that what goes wrong leaves an earlier build whole. A folder
+    without a report is no domain, so that a kill in here cannot leave the report of other scenes.
+    """
+    first, report = shards[0], read_json(shards[0] / "report.json")
+    if len(shards) > 1:
+        for name in report["scenes"]:
+            parts = [read_table(shard / "scenes" / f"{name}.parquet") for shard in shards]
+            write_rows(first / "scenes" / f"{name}.parquet", pa.concat_tables(parts), SCENE)
+    (folder / "report.json").unlink(missing_ok=True)
+    for path in sorted(path for path in first.rglob("*") if path.is_file() and path != first / "report.json"):
+        target = folder / path.relative_to(first)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    (first / "report.json").replace(folder / "report.json")
+    return report
+
+
+def _build_shard(
     domain: domains.Domain,
     raw: Path,
-    out: Path,
+    folder: Path,
     settings: BuildSettings,
+    shard: Shard,
     progress: Callable[[int], None],
     workers: int | None,
-) -> dict[str, Any]:
+) -> None:
     source = domain.detect(raw)
     log = tables.prepare(domain, raw, source)
     user, time, positive = (log.events[name].to_numpy() for name in ("user", "time", "positive"))
     split = splits.by_arrival(user, time, positive)
     digests = [file_digests(path) for path in source.files]
     secret = build_secret([private for _, private in digests], settings.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=f".{domain.name}-") as scratch:
-        # Arrow writes the tables while NumPy draws; nobody writes when processes are forked.
-        with ThreadPoolExecutor(1) as beside:
-            written = beside.submit(tables.write, Path(scratch), log)
-            world, drawn = _draw(domain, log, split, secret, settings)
+    # Arrow writes the tables while NumPy draws; nobody writes when processes are forked.
+    with ThreadPoolExecutor(1) as beside:
+        written = beside.submit(tables.write, folder / "tables", log) if shard.k == 0 else None
+        world, drawn = _draw(domain, log, split, secret, settings)
+        if written:
             written.result()
-        built = _render(domain, world, log, drawn, workers, progress)
-        report = {
-            "domain": domain.name,
-            "positive": domain.positive,
-            "seed": settings.seed,
-            "settings": asdict(settings),
-            "code_version": __version__,
-            "source": _source(source, raw, [public for public, _ in digests]),
-            "template_sha256": hashlib.sha256(domain.template.encode()).hexdigest(),
-            "tables": {
-                "read": log.read,
-                "kept": log.events.height,
-                "dropped": log.dropped,
-                "users": log.users.height,
-                "items": log.items.height,
-                "events": log.events.height,
-                "positives": int(positive.sum()),
-            },
-            "splits": split.report,
-            "timeline": _timeline(time, positive),
-            "scenes": {name: asdict(part.report) for name, part in built.items()},
-            "audits": {name: part.audit for name, part in built.items()},
-            "warnings": [*log.warnings, *_warnings(settings, split, built)],
-        }
-        _write(out / domain.name, Path(scratch), domain.template, built, report)
-    return report
+    for name, scenes in _render(domain, world, log, drawn, shard, workers, progress):
+        write_rows(folder / "scenes" / f"{name}.parquet", scenes, SCENE)
+    if shard.k > 0:
+        return
+    audits = {name: audit(of_drafts(world, drafts, report.regime)) for name, (drafts, report) in drawn.items()}
+    report = {
+        "domain": domain.name,
+        "positive": domain.positive,
+        "seed": settings.seed,
+        "settings": asdict(settings),
+        "code_version": __version__,
+        "source": _source(source, raw, [public for public, _ in digests]),
+        "template_sha256": hashlib.sha256(domain.template.encode()).hexdigest(),
+        "tables": {
+            "read": log.read,
+            "kept": log.events.height,
+            "dropped": log.dropped,
+            "users": log.users.height,
+            "items": log.items.height,
+            "events": log.events.height,
+            "positives": int(positive.sum()),
+        },
+        "splits": split.report,
+        "timeline": _timeline(time, positive),
+        "scenes": {name: asdict(report) for name, (_, report) in drawn.items()},
+        "audits": audits,
+        "warnings": [*log.warnings, *_warnings(settings, split, drawn, audits)],
+    }
+    for name, text in ((TEMPLATE_FILE, domain.template), ("report.html", page(report))):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_json(folder / "report.json", report)
 
 
 def _draw(
@@ -171,23 +216,20 @@ def _render(
     world: World,
     log: tables.Log,
     drawn: dict[str, tuple[Drafts, SplitReport]],
+    shard: Shard,
     workers: int | None,
     progress: Callable[[int], None],
-) -> dict[str, Built]:
+) -> Iterator[tuple[str, pa.Table]]:
+    """The shard's scene rows of each split."""
     log, people, things = _shown(world, log, [drafts for drafts, _ in drawn.values()])
     renderer = Renderer(
         domain.template,
         dict(log.users.select("user_id", "profile")[people].iter_rows()),
         dict(log.items.select("item_id", "attributes")[things].iter_rows()),
     )
-    return {
-        name: Built(
-            rows(world, log, drafts, name, report.regime, renderer, workers, progress),
-            report,
-            audit(of_drafts(world, drafts, report.regime)),
-        )
-        for name, (drafts, report) in drawn.items()
-    }
+    for name, (drafts, report) in drawn.items():
+        part = shard.part(len(drafts))
+        yield name, rows(world, log, drafts, name, report.regime, renderer, workers, progress, part)
 
 
 def _shown(world: World, log: tables.Log, drafts: list[Drafts]) -> tuple[tables.Log, np.ndarray, np.ndarray]:
@@ -202,22 +244,6 @@ def _shown(world: World, log: tables.Log, drafts: list[Drafts]) -> tuple[tables.
     return log, people, things[things != NOTHING]
 
 
-def _write(folder: Path, scratch: Path, template: str, built: dict[str, Built], report: dict[str, Any]) -> None:
-    """Nothing takes its place before everything is made, so that what goes wrong leaves an earlier build whole. A
-    folder without a report is no domain, so that a kill below cannot leave the report of other scenes."""
-    shown = page(report)
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").unlink(missing_ok=True)
-    for path in scratch.iterdir():
-        path.replace(folder / "tables" / path.name)
-    for name, text in ((TEMPLATE_FILE, template), ("report.html", shown)):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    for name, part in built.items():
-        write_rows(folder / "scenes" / f"{name}.parquet", part.scenes, SCENE)
-    write_json(folder / "report.json", report)
-
-
 def _source(source: domains.Source, raw: Path, hashes: list[str]) -> dict[str, Any]:
     return {
         "release": source.release,
@@ -225,7 +251,11 @@ def _source(source: domains.Source, raw: Path, hashes: list[str]) -> dict[str, A
         "redistributable": source.redistributable,
         "citation": source.citation,
         "files": [
-            {"name": path.relative_to(raw).as_posix(), "sha256": sha256, "bytes": path.stat().st_size}
+            {
+                "name": path.relative_to(raw if raw.is_dir() else raw.parent).as_posix(),
+                "sha256": sha256,
+                "bytes": path.stat().st_size,
+            }
             for path, sha256 in zip(source.files, hashes, strict=True)
         ],
     }
@@ -245,16 +275,21 @@ def _timeline(time: np.ndarray, positive: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _warnings(settings: BuildSettings, split: splits.Split, built: dict[str, Built]) -> list[str]:
+def _warnings(
+    settings: BuildSettings,
+    split: splits.Split,
+    drawn: dict[str, tuple[Drafts, SplitReport]],
+    audits: dict[str, dict[str, Any]],
+) -> list[str]:
     found = []
-    if settings.content_model and any("content" in part.report.sources for part in built.values()):
+    if settings.content_model and any("content" in report.sources for _, report in drawn.values()):
         found.append(
             f"content options were chosen by {settings.content_model}, which may know the items from elsewhere"
         )
     if split.report["underpowered"]:
         users = split.report["users"]["test"]
         found.append(f"underpowered: {users} test users; results from fewer than {splits.UNDERPOWERED_BELOW} are shaky")
-    for name, part in built.items():
-        if part.audit["passed"] is False:
-            found.append(f"the {name} scenes fail the audit of {', '.join(part.audit['failed'])}; see report.html")
+    for name, found_out in audits.items():
+        if found_out["passed"] is False:
+            found.append(f"the {name} scenes fail the audit of {', '.join(found_out['failed'])}; see report.html")
     return found

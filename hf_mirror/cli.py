@@ -68,24 +68,33 @@ def build(options: argparse.Namespace) -> Result:
     """Raw feedback to tables, scenes and a report."""
     from hf_mirror.build import BuildSettings
     from hf_mirror.build import build as run
+    from hf_mirror.builds import Job, build_all, by_category
     from hf_mirror.domains import load
+    from hf_mirror.executors import Executor
     from hf_mirror.progress import progress
 
     names = [Path(builder).stem for builder in options.builders]
     raw = _raw(options.raw, names)
     history, train, evaluation = map(_bounds, (options.history, options.options, options.evaluation_options))
     regimes = _regimes(options.regime, names)
-    reports = {}
+    jobs = []
     for builder, name in zip(options.builders, names, strict=True):
-        domain = load(builder)
         if name not in raw:
             raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
         regime, named = regimes[name]
         settings = BuildSettings(
             options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
         )
-        with progress(settings.scenes, f"scenes of {domain.name}") as advance:
-            reports[domain.name] = run(domain, Path(raw[name]), options.out, settings, advance, options.workers)
+        jobs.append(Job(builder, Path(raw[name]), options.out, settings))
+    if options.executor or options.each_category:
+        jobs = [part for job in jobs for part in by_category(job)] if options.each_category else jobs
+        executor = Executor.parse(options.executor or "local")
+        return build_all(jobs, options.shards, executor, options.out / "logs", options.workers)
+    reports = {}
+    for job in jobs:
+        domain = load(job.builder)
+        with progress(job.settings.scenes, f"scenes of {domain.name}") as advance:
+            reports[domain.name] = run(domain, job.raw, job.out, job.settings, advance, options.workers)
     return reports
 
 
@@ -237,6 +246,15 @@ def _stage_commands(commands: Any) -> None:
     command.add_argument("--content-model", metavar="NAME[@REV]",
                          help="a sentence-transformers model for content options (words by TF-IDF)")  # fmt: skip
     command.add_argument("--workers", type=int, metavar="N", help="processes that write prompts (one a core)")
+    command.add_argument(
+        "--executor",
+        metavar="KIND[:OPTION=VALUE,…]",
+        help="build by datatrove's local, slurm or ray executor, e.g. slurm:partition=cpu,time=04:00:00",
+    )
+    command.add_argument("--shards", type=int, default=1, metavar="N", help="tasks per domain for the executor (1)")
+    command.add_argument(
+        "--each-category", action="store_true", help="build every category of a source alone, in OUT/<category>"
+    )
     _seed(command)
 
     command = _add(commands, "rationales", rationales, printing.counts)

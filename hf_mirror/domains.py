@@ -39,7 +39,10 @@ class Download:
 
 @dataclass(frozen=True)
 class Domain:
-    """A builder, loaded. `positive` states in words what counts as a choice; `downloads` has releases by name."""
+    """A builder, loaded. `positive` states in words what counts as a choice; `downloads` has releases by name.
+
+    `categories` finds what can be built apart in a raw folder: paths by name, each a raw input of its own.
+    """
 
     name: str
     path: Path
@@ -48,6 +51,7 @@ class Domain:
     detect: Callable[[Path], Source]
     load: Callable[[Path, Source], Tables]
     downloads: Mapping[str, Download] = field(default_factory=dict)
+    categories: Callable[[Path], Mapping[str, Path]] | None = None
 
 
 def load(name_or_path: str | Path) -> Domain:
@@ -69,8 +73,8 @@ def load(name_or_path: str | Path) -> Domain:
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}; a builder has NAME, POSITIVE, detect and load")
     text = template.read_text(encoding="utf-8")
-    downloads = getattr(module, "DOWNLOADS", {})
-    return Domain(module.NAME, path, module.POSITIVE, text, module.detect, module.load, downloads)
+    optional = getattr(module, "DOWNLOADS", {}), getattr(module, "categories", None)
+    return Domain(module.NAME, path, module.POSITIVE, text, module.detect, module.load, *optional)
 
 
 def available() -> list[str]:

@@ -10,6 +10,8 @@ Result = dict[str, Any]
 
 def build(reports: Result) -> str:
     """What became of the rows, per domain."""
+    if not reports:
+        return "submitted; the scheduler builds, and the same command builds again what failed"
     lines = []
     for name, report in reports.items():
         tables, splits = report["tables"], report["splits"]

@@ -25,11 +25,12 @@ OLDEST = pl.CompatLevel.oldest()
 
 def rows(
     world: World, log: Log, drafts: Drafts, split: str, regime: str, renderer: Renderer,
-    workers: int | None = None, progress: Callable[[int], None] = lambda n: None,
+    workers: int | None = None, progress: Callable[[int], None] = lambda n: None, part: slice = slice(None),
 ) -> pa.Table:  # fmt: skip
-    """Scene rows in the order of their ids; `workers` processes write the prompts (default: as many as help)."""
+    """Scene rows in the order of their ids, or a part of them; `workers` processes write the prompts (default: as many
+    as help)."""
     ids = _ids(world, drafts)
-    order = sorted(range(len(ids)), key=ids.__getitem__)
+    order = sorted(range(len(ids)), key=ids.__getitem__)[part]
     drafts, n = drafts.take(np.array(order, np.int64)), len(order)
     users = world.users[world.user[drafts.event]]
     times = arrow(world.time[drafts.event]).cast(TIME)

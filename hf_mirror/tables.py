@@ -58,7 +58,7 @@ def as_json(frame: pl.DataFrame, column: str) -> pl.Expr:
 
 def prepare(domain: Domain, raw: Path, source: Source) -> Log:
     """Loads a release and drops what cannot be used."""
-    if not raw.is_dir():
+    if not raw.is_dir() and not (domain.categories and raw.is_file()):
         raise DataError(f"{raw} is not a folder; give the folder that holds the raw files of {domain.name}")
     tables = domain.load(raw, source)
     _check(domain, tables)

@@ -1,0 +1,249 @@
+"""Builds by executors: in shards, by category, on Slurm and Ray, and after failures, with the bytes of one build."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_mirror import PROJECT, builds, domains
+from hf_mirror.build import BuildSettings, build
+from hf_mirror.builds import Job, build_all, by_category
+from hf_mirror.errors import ConfigError, DataError, MirrorError
+from hf_mirror.executors import Executor, Stage, execute
+from hf_mirror.files import read_json
+
+Contents = Callable[[Path], dict[str, str]]
+SETTINGS = BuildSettings(scenes=120)
+BUILDERS = {
+    "movielens": {"seed": 5, "users": 90, "films": 60, "ratings_per_user": 15},
+    "mind": {"seed": 5, "users": 90, "news": 120},
+    "amazon_reviews": {"seed": 5, "users": 90, "items": 60},
+}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A raw folder of made-up feedback for each domain; of reviews, two categories."""
+    folder = tmp_path_factory.mktemp("raw")
+    for builder, sizes in BUILDERS.items():
+        generate = domains.import_file(PROJECT / "dataset_builders" / "sample" / f"{builder}.py").generate
+        generate(folder / builder, **sizes)
+    generate(folder / "more", **{**BUILDERS["amazon_reviews"], "seed": 6})
+    for path in (folder / "more").glob("*.jsonl"):
+        prefix = "meta_" if path.name.startswith("meta_") else ""
+        shutil.copy(path, folder / "amazon_reviews" / f"{prefix}Second_Category.jsonl")
+    return {builder: folder / builder for builder in BUILDERS}
+
+
+@pytest.fixture(scope="module")
+def alone(raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, contents: Contents) -> dict[str, str]:
+    """What every file holds when each domain is built in this process."""
+    out = tmp_path_factory.mktemp("alone")
+    for builder in BUILDERS:
+        build(domains.load(builder), raw[builder], out, SETTINGS)
+    return contents(out)
+
+
+def jobs(raw: dict[str, Path], out: Path) -> list[Job]:
+    return [Job(builder, raw[builder], out, SETTINGS) for builder in BUILDERS]
+
+
+def built(contents: Contents, out: Path) -> dict[str, str]:
+    """What every file of the domains holds; nothing else but logs may lie beside them."""
+    assert {path.name for path in out.iterdir()} <= {*BUILDERS, "logs"}
+    return {name: value for name, value in contents(out).items() if not name.startswith("logs")}
+
+
+def in_shards(work: list[Job], shards: int) -> None:
+    """Every task, one after another, in this process."""
+    for task in range(len(work) * shards):
+        builds._build_task(tuple(work), shards, 1, task)
+    for task in range(len(work)):
+        builds._join_task(tuple(work), shards, task)
+
+
+@pytest.mark.parametrize(("shards", "executor"), [(1, "local:workers=1"), (3, "local:workers=2")])
+def test_executors_give_the_bytes_of_one_build(
+    shards: int, executor: str, raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents
+) -> None:
+    reports = build_all(jobs(raw, tmp_path), shards, Executor.parse(executor), tmp_path / "logs")
+    assert built(contents, tmp_path) == alone
+    assert reports == {str(tmp_path / name): read_json(tmp_path / name / "report.json") for name in BUILDERS}
+
+
+def test_a_shard_may_have_no_scene_of_a_split(raw: dict[str, Path], tmp_path: Path, contents: Contents) -> None:
+    settings = BuildSettings(scenes=10)
+    build(domains.load("movielens"), raw["movielens"], tmp_path / "one", settings)
+    in_shards([Job("movielens", raw["movielens"], tmp_path / "many", settings)], 4)
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_what_was_done_is_not_done_again(
+    raw: dict[str, Path], tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that broke off leaves nothing that is taken for a shard, and its like do not count for other scenes."""
+    work, made = (Job("movielens", raw["movielens"], tmp_path, SETTINGS),), []
+    whole = builds.build_shard
+
+    def counted(*arguments: Any, **more: Any) -> None:
+        made.append(arguments[4].k)
+        whole(*arguments, **more)
+        if len(made) == 2:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(builds, "build_shard", counted)
+    builds._build_task(work, 3, 1, 0)
+    with pytest.raises(OSError, match="no space"):
+        builds._build_task(work, 3, 1, 1)
+    with pytest.raises(DataError, match=r"lacks shard 00001; run the same command again"):
+        builds._join_task(work, 3, 0)
+    assert not (tmp_path / "movielens").exists()
+    in_shards(list(work), 3)
+    assert made == [0, 1, 1, 2]
+    build(domains.load("movielens"), raw["movielens"], tmp_path / "one", SETTINGS)
+    assert contents(tmp_path / "movielens") == contents(tmp_path / "one" / "movielens")
+    folders = {
+        builds._shard_folder(other, builds.Shard(0, shards)).parent
+        for other, shards in (
+            (work[0], 3), (work[0], 4), (Job("movielens", raw["movielens"], tmp_path, BuildSettings(scenes=121)), 3)
+        )
+    }  # fmt: skip
+    assert len(folders) == 3
+
+
+def test_each_category_is_built_as_if_it_were_alone(raw: dict[str, Path], tmp_path: Path, contents: Contents) -> None:
+    parts = by_category(Job("amazon_reviews", raw["amazon_reviews"], tmp_path / "apart", SETTINGS))
+    assert len(parts) == 2
+    build_all(parts, 2, Executor.parse("local:workers=2"), tmp_path / "apart" / "logs")
+    for part in parts:
+        name = part.out.name
+        folder = tmp_path / "raw" / name
+        folder.mkdir(parents=True)
+        for file in ("README", f"{name}.jsonl", f"meta_{name}.jsonl"):
+            shutil.copy(raw["amazon_reviews"] / file, folder / file)
+        build(domains.load("amazon_reviews"), folder, tmp_path / "copied" / name, SETTINGS)
+        assert contents(part.out) == contents(tmp_path / "copied" / name)
+        assert len(read_json(part.out / "amazon_reviews" / "report.json")["source"]["files"]) == 2
+    with pytest.raises(ConfigError, match="movielens has no categories"):
+        by_category(Job("movielens", raw["movielens"], tmp_path, SETTINGS))
+    (raw["amazon_reviews"] / "notes.txt").write_text("")
+    with pytest.raises(DataError, match=r"notes\.txt is no Amazon Reviews"):
+        domains.load("amazon_reviews").detect(raw["amazon_reviews"] / "notes.txt")
+
+
+SBATCH = """#!{python}
+# Slurm's part, on one machine: keeps the script, and runs it for every place of its array.
+import os, re, subprocess, sys
+script = open(sys.argv[-1]).read()
+open(os.environ["SUBMITTED"], "a").write(" ".join(sys.argv[1:-1]) + "\\n" + script)
+last = re.search(r"--array=0-(\\d+)", script)
+# The last job only adds up datatrove's own statistics.
+for place in range(int(last[1]) + 1) if "launch_pickled_pipeline" in script else []:
+    variables = {{**os.environ, "SLURM_ARRAY_TASK_ID": str(place), "SLURM_NODELIST": "here", "SLURM_JOB_ID": "7"}}
+    done = subprocess.run(["bash", sys.argv[-1]], env=variables, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+print("Submitted batch job 7")
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
+exec "$@"
+"""
+
+
+def test_slurm_runs_the_script_that_is_written(
+    raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands, submitted, out = tmp_path / "bin", tmp_path / "submitted", tmp_path / "out"
+    commands.mkdir()
+    for name, text in (
+        ("sbatch", SBATCH.replace("\\\\", "\\").format(python=sys.executable)),
+        ("srun", SRUN),
+        ("scontrol", "#!/bin/bash\necho here\n"),
+    ):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("SUBMITTED", str(submitted))
+    executor = Executor.parse("slurm:partition=cpu,time=04:00:00,mem_per_cpu_gb=8,sbatch_args.account=lab")
+    assert build_all(jobs(raw, out)[:1], 2, executor, out / "logs") == {}
+    text = submitted.read_text()
+    for line in ("--array=0-1", "--partition=cpu", "--time=04:00:00", "--mem-per-cpu=8G", "--account=lab",
+                 "--job-name=mirror-build", "--job-name=mirror-join", "--dependency=afterok:7"):  # fmt: skip
+        assert line in text, line
+    assert f"source {Path(sys.prefix) / 'bin' / 'activate'}" in text
+    assert built(contents, out) == {name: value for name, value in alone.items() if name.startswith("movielens")}
+
+
+def test_without_slurm_one_line_says_so(raw: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no sbatch on this machine"):
+        build_all(jobs(raw, tmp_path)[:1], 1, Executor.parse("slurm:partition=cpu,time=1:00"), tmp_path / "logs")
+    with pytest.raises(ConfigError, match="executor slurm: missing 1 required positional argument: 'time'"):
+        build_all(jobs(raw, tmp_path)[:1], 1, Executor.parse("slurm:partition=cpu"), tmp_path / "logs")
+
+
+def test_ray_gives_the_bytes_of_one_build(
+    raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents
+) -> None:
+    """On a cluster of two nodes."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'hf-mirror[ray]'")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        build_all(jobs(raw, tmp_path)[:1], 3, Executor.parse("ray:mem_per_cpu_gb=0.5"), tmp_path / "logs")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert built(contents, tmp_path) == {n: v for n, v in alone.items() if n.startswith("movielens")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cloud", "executor 'cloud' is not known; choose one of local, slurm, ray"),
+        ("local:worker=2", "did you mean workers?"),
+        ("local:workers", "expected OPTION=VALUE"),
+        ("local:workers=two", "found workers=two, expected a value of int"),
+        ("slurm:requeue=1", "found requeue=1, expected a value of bool"),
+        ("slurm:sbatch_args=x", "expected sbatch_args.KEY=VALUE"),
+        ("slurm:partition.x=y", "expected partition=VALUE"),
+        ("local:tasks=3", "found 'tasks=3'"),
+    ],
+)
+def test_odd_executors_are_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match="executor") as error:
+        Executor.parse(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_options_have_the_types_that_datatrove_wants() -> None:
+    parsed = Executor.parse("slurm:partition=7,cpus_per_task=4,requeue=false,sbatch_args.account=lab,sbatch_args.x=1")
+    assert parsed == Executor("slurm", {"partition": "7", "cpus_per_task": 4, "requeue": False,
+                                        "sbatch_args": {"account": "lab", "x": "1"}})  # fmt: skip
+
+
+def test_a_task_that_fails_is_an_error(tmp_path: Path) -> None:
+    for executor in ("local:workers=1", "local:workers=2"):
+        with pytest.raises(MirrorError, match="task 1 of this test"):
+            execute([Stage("break", 2, fails)], Executor.parse(executor), tmp_path)
+    log = (tmp_path / "break" / "logs" / "task_00001.log").read_text()
+    assert "task 1 of this test" in log
+    assert "hf_madeup" not in log
+
+
+def fails(task: int) -> None:
+    """What a task does that finds bad input."""
+    token = "hf_" + "madeup"
+    if task == 1:
+        raise DataError("task 1 of this test" + token[:0])
