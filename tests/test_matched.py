@@ -152,7 +152,7 @@ def test_items_have_the_probabilities_that_enumeration_gives(small_town: tuple[W
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ('"keep", 2, rows[left], at) == 0', '"keep", 2, rows[left], at) >= 0'),
+        ('"keep", 2, rows[left], attempt[left] * TURNS + turn) == 0', '"keep", 2, rows[left], attempt[left] * TURNS + turn) >= 0'),
         ('"seen or unseen", 2', '"seen or unseen", 1'),
         ('"seen or unseen", 2', '"seen or unseen", 2**20'),
         ('"chosen or never", 10', '"chosen or never", 2'),
@@ -186,7 +186,7 @@ def test_sets_have_the_product_of_their_items_probabilities(
         {frozenset(two): shares[two[0]] * shares[two[1]] for two in itertools.combinations(shares, 2)}
     )
     assert p_value(drawn(of, event, 2), sets) > UNLIKELY
-    faulty = with_fault(proposals, "items[rows[again]], filled[rows[again]] = NOTHING, 0", "pass")
+    faulty = with_fault(proposals, "items[row[again]], filled[row[again]] = NOTHING, 0", "pass")
     monkeypatch.setattr(exposure, "fill", faulty.fill)
     assert p_value(drawn(of, event, 2), sets) < UNLIKELY
 
@@ -203,7 +203,7 @@ def test_an_item_is_kept_with_probability_1_over_2_minus_p(met_by: int) -> None:
     late = matched.Arrivals.of(of, scene.edge)
     assert (late.people == 11).all()
     x = np.full(DRAWS, list(of.items).index("x"))
-    share = matched._kept(scene, rows, x, late, np.ones(DRAWS, bool), 0).mean()
+    share = matched._kept(scene, rows, x, late, np.ones(DRAWS, bool), np.zeros(DRAWS, np.int64)).mean()
     expected = 1 / (2 - met_by / 11)
     # The last turn's leave the rest undecided, and so thrown away.
     assert abs(share - expected) < 4.5 * math.sqrt(expected * (1 - expected) / DRAWS) + 0.5**matched.TURNS

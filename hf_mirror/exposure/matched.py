@@ -52,7 +52,7 @@ class Arrivals:
         return cls(first, people, _at(world.arrivals, first))
 
 
-def latest_choices(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def latest_choices(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """One proposal for each row."""
     world, edge, streams = batch.world, batch.edge[rows], batch.streams
     late = Arrivals.of(world, edge)
@@ -63,26 +63,26 @@ def latest_choices(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
     item = world.item[event].astype(np.int64)
     first = world.choices_by_item.before(item, event) == world.choices_by_item.before(item, late.since)
     unseen = first & (streams.below("seen or unseen", 2, rows, attempt) == 0)
-    other = _unseen(batch, rows[unseen], late.since[unseen], attempt)
+    other = _unseen(batch, rows[unseen], late.since[unseen], attempt[unseen])
     item[unseen] = np.where(other == NOTHING, item[unseen], other)  # where all was chosen lately, nothing is unseen
     possible = (choices > 0) & (person != batch.user[rows])
     return np.where(_kept(batch, rows, item, late, possible, attempt), item, NOTHING)
 
 
-def _unseen(batch: Batch, rows: np.ndarray, since: np.ndarray, attempt: int) -> np.ndarray:
+def _unseen(batch: Batch, rows: np.ndarray, since: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """For each row an item that was not chosen after the event `since`: in proportion to earlier choices, discounted
     in favour of what was never chosen."""
     world, streams = batch.world, batch.streams
     found = np.full(len(rows), NOTHING, np.int64)
     left = np.arange(len(rows))
     for turn in range(TURNS if len(rows) else 0):
-        here, at = rows[left], attempt * TURNS + turn
+        here, at = rows[left], attempt[left] * TURNS + turn
         edge = batch.edge[here]
         event = _at(world.choice_events, streams.below("any earlier choice", world.total_likes(edge), here, at))
         item = world.item[event].astype(np.int64)
         first = world.choices_by_item.before(item, event) == 0
         never = first & (streams.below("chosen or never", 10, here, at) > 0)
-        item[never] = _never_chosen(batch, here[never], since[left[never]], at)
+        item[never] = _never_chosen(batch, here[never], since[left[never]], at[never])
         fits = item != NOTHING
         counts = (world.choices_by_item.before(item[fits], until) for until in (edge[fits], since[left[fits]]))
         fits[fits] = np.equal(*counts)
@@ -93,7 +93,7 @@ def _unseen(batch: Batch, rows: np.ndarray, since: np.ndarray, attempt: int) -> 
     return found
 
 
-def _never_chosen(batch: Batch, rows: np.ndarray, since: np.ndarray, at: int) -> np.ndarray:
+def _never_chosen(batch: Batch, rows: np.ndarray, since: np.ndarray, at: np.ndarray) -> np.ndarray:
     """For each row an item that could be offered and was never chosen; for half of them one that is new."""
     world, streams = batch.world, batch.streams
     known = np.searchsorted(world.appearances, batch.time[rows], side="right")
@@ -105,17 +105,17 @@ def _never_chosen(batch: Batch, rows: np.ndarray, since: np.ndarray, at: int) ->
 
 
 def _kept(
-    batch: Batch, rows: np.ndarray, item: np.ndarray, late: Arrivals, undecided: np.ndarray, attempt: int
+    batch: Batch, rows: np.ndarray, item: np.ndarray, late: Arrivals, undecided: np.ndarray, attempt: np.ndarray
 ) -> np.ndarray:
     """Keeps each item with probability 1 / (2 - p): heads, keep; tails, ask a late arrival: whoever has met it, again;
     else, throw away. P = 1/2 + 1/2 p P."""
     kept = np.zeros(len(rows), bool)
     left = np.flatnonzero(undecided)
     for turn in range(TURNS):
-        at = attempt * TURNS + turn
-        heads = batch.streams.below("keep", 2, rows[left], at) == 0
+        heads = batch.streams.below("keep", 2, rows[left], attempt[left] * TURNS + turn) == 0
         kept[left[heads]] = True
         left = left[~heads]
+        at = attempt[left] * TURNS + turn
         nth = batch.streams.below("another late arrival", late.people[left], rows[left], at)
         person = _at(batch.world.arrival_order, late.first[left] + nth)
         left = left[batch.world.touched(person, item[left], batch.time[rows[left]] - 1)]

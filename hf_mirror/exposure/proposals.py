@@ -20,17 +20,20 @@ import numpy as np
 from hf_mirror.exposure.batch import NOTHING, SOURCES, Batch, Slate, empty
 from hf_mirror.exposure.matched import latest_choices
 
-Proposal = Callable[[Batch, np.ndarray, int], np.ndarray]
+# Of a batch, for each of these rows, the item of this attempt; rows may repeat, with other attempts.
+Proposal = Callable[[Batch, np.ndarray, np.ndarray], np.ndarray]
 
 # Proposals beyond the options wanted, before a scene is given up as having too few peers.
 PATIENCE = 120
 # Whole sets begin anew at every repetition, and need more.
 PATIENCE_FOR_SETS = 420
+# Proposals made at once: where few rows are left, many attempts of each, which costs no more than one.
+AT_ONCE = 4096
 MOST_WORDS = 48
 IDF_STEPS = 1024
 
 
-def uniform(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def uniform(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """Any item that could be offered by then."""
     order = batch.world.order_of_appearance
     known = np.searchsorted(batch.world.appearances, batch.time[rows], side="right")
@@ -38,13 +41,13 @@ def uniform(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
     return np.where(known > 0, order[np.minimum(place, len(order) - 1)], NOTHING)
 
 
-def popularity(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def popularity(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """The item of any earlier event: in proportion to as-of counts."""
     event = batch.streams.below("negatives", batch.edge[rows], rows, attempt)
     return np.where(batch.edge[rows] > 0, batch.world.item[event], NOTHING)
 
 
-def collaborative(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def collaborative(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """Item of the memory → someone else's earlier event with it → another earlier event of that person."""
     world, edge = batch.world, batch.edge[rows]
     start = _memory(batch, rows, attempt)
@@ -56,7 +59,7 @@ def collaborative(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
     return np.where((count > 0) & (person != batch.user[rows]), item, NOTHING)
 
 
-def content(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def content(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """Item of the memory → one of its words, by TF-IDF → another item with that word. With a content model: item of
     the memory → one of those that read most like it (neighbours.py)."""
     if batch.world.content_model is not None:
@@ -79,7 +82,7 @@ def content(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
     return np.where(weight[:, -1] > 0, item, NOTHING)
 
 
-def _alike(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def _alike(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     near = batch.world.nearest[_memory(batch, rows, attempt)]
     offered = np.cumsum(batch.world.offered_from[near] <= batch.time[rows, None], axis=1)
     nth = batch.streams.below("walk to an item", offered[:, -1], rows, attempt)
@@ -104,29 +107,45 @@ def fill(batch: Batch, sources: np.ndarray, whole_sets: bool = False) -> Slate:
     """
     items = empty(batch)
     filled = np.zeros(len(items), np.int64)
-    names = {code: SOURCES[code] for code in np.unique(sources).tolist()}
-    for attempt in range(PATIENCE_FOR_SETS if whole_sets else PATIENCE):
-        rows = np.flatnonzero(filled < batch.wanted)
-        if not len(rows):
-            break
-        asked = sources[rows, filled[rows] + 1]
-        proposed = np.full(len(rows), NOTHING, np.int64)
-        for code, name in names.items():
-            part = asked == code
-            proposed[part] = PROPOSALS[name](batch, rows[part], attempt)
-        fits = proposed != NOTHING
-        fits[fits] = batch.eligible(rows[fits], proposed[fits])
-        again = (items[rows] == proposed[:, None]).any(1) & (proposed != NOTHING)
-        if whole_sets:
-            again |= proposed == batch.truth[rows]
-            items[rows[again]], filled[rows[again]] = NOTHING, 0
-        fits &= ~again
-        items[rows[fits], filled[rows[fits]]] = proposed[fits]
-        filled[rows[fits]] += 1
+    attempt, patience = 0, PATIENCE_FOR_SETS if whole_sets else PATIENCE
+    while attempt < patience and len(rows := np.flatnonzero(filled < batch.wanted)):
+        ahead = min(max(AT_ONCE // len(rows), 1), patience - attempt)
+        proposed, fits = _proposed(batch, rows, sources, filled, np.arange(attempt, attempt + ahead))
+        for nth in range(ahead):
+            left = np.flatnonzero(filled[rows] < batch.wanted[rows])
+            row = rows[left]
+            source = sources[row, filled[row] + 1]
+            item = proposed[source, left, nth]
+            again = (items[row] == item[:, None]).any(1) & (item != NOTHING)
+            if whole_sets:
+                again |= item == batch.truth[row]
+                items[row[again]], filled[row[again]] = NOTHING, 0
+            fit = fits[source, left, nth] & ~again
+            items[row[fit], filled[row[fit]]] = item[fit]
+            filled[row[fit]] += 1
+        attempt += ahead
     return Slate(items, sources, batch.wanted)
 
 
-def _memory(batch: Batch, rows: np.ndarray, attempt: int) -> np.ndarray:
+def _proposed(
+    batch: Batch, rows: np.ndarray, sources: np.ndarray, filled: np.ndarray, attempts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each source proposes to each row at each attempt, and whether it is eligible; [SOURCES, rows, attempts].
+
+    Of one attempt only the source is asked whose turn it is.
+    """
+    proposed = np.full((len(SOURCES), len(rows), len(attempts)), NOTHING, np.int64)
+    asked = sources[rows, filled[rows] + 1]
+    for source in np.unique(sources[rows]).tolist():
+        part = np.flatnonzero(asked == source) if len(attempts) == 1 else np.arange(len(rows))
+        found = PROPOSALS[SOURCES[source]](batch, np.repeat(rows[part], len(attempts)), np.tile(attempts, len(part)))
+        proposed[source, part] = found.reshape(len(part), len(attempts))
+    fits = proposed != NOTHING
+    fits[fits] = batch.eligible(rows[np.nonzero(fits)[1]], proposed[fits])
+    return proposed, fits
+
+
+def _memory(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.ndarray:
     """A uniformly drawn item of the memory that each row shows."""
     position = batch.streams.below("walk from memory", batch.shown[rows], rows, attempt)
     return batch.memory_item(rows, position)
