@@ -240,7 +240,9 @@ def _events(path: Path, layout: str, ids: pl.Categorical, offset: int) -> tuple[
 def _remarks(path: Path, layout: str, offset: int) -> pl.LazyFrame:
     """`row`, and a review's `title` and shortened `text`, to be read when rows are chosen."""
     texts = (_shortened(_clean(pl.col(name)), LONGEST_TEXT) for name in ("title", "text"))
-    return _scan(path, REVIEW[layout], offset).select("row", *texts)
+    # Texts are copied first: the few that are read in the end would hold on to the blocks of which they are parts.
+    copied = _scan(path, REVIEW[layout], offset).with_columns(pl.col("title", "text") + "")
+    return copied.select("row", *texts)
 
 
 def _items(path: Path, layout: str, ids: pl.Categorical) -> pl.DataFrame:

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from hf_mirror import __version__, domains, splits, tables
@@ -239,8 +238,7 @@ def _shown(world: World, log: tables.Log, drafts: list[Drafts]) -> tuple[tables.
     things = np.unique(np.concatenate([*(item for _, item, _ in pasts), *(part.options.ravel() for part in drafts)]))
     if log.remarks is not None:
         events = np.unique(np.concatenate([event[event != UNTIMED] for *_, event in pasts]))
-        wanted = pl.col("row").is_in(log.events["row"][events].implode())
-        log = replace(log, remarks=log.remarks.filter(wanted).collect(engine="streaming").lazy())
+        log = replace(log, remarks=tables.remarks_of(log.remarks, log.events["row"][events]).lazy())
     return log, people, things[things != NOTHING]
 
 

@@ -17,7 +17,7 @@ from hf_mirror.rendering import Renderer
 from hf_mirror.scenes import Drafts
 from hf_mirror.schema import SCENE, TIME
 from hf_mirror.splits import utc
-from hf_mirror.tables import Log, as_json
+from hf_mirror.tables import Log, as_json, remarks_of
 from hf_mirror.world import UNTIMED, World
 
 OLDEST = pl.CompatLevel.oldest()
@@ -115,7 +115,7 @@ def _signals(log: Log, event: np.ndarray) -> pa.Array:
     wanted, at = np.unique(event[event != UNTIMED], return_inverse=True)
     signals = log.events.select("signal", *(["row"] if log.remarks is not None else []))[wanted]
     if log.remarks is not None and len(wanted):
-        found = log.remarks.filter(pl.col("row").is_in(signals["row"].implode())).collect(engine="streaming")
+        found = remarks_of(log.remarks, signals["row"])
         remarks = [name for name in found.columns if name != "row"]
         signals = signals.join(found, on="row", how="left", maintain_order="left").select(
             signal=pl.struct(pl.col("signal").struct.unnest(), *remarks)

@@ -19,7 +19,7 @@ from hf_mirror.schema import EVENTS, ITEMS, USERS, Tables
 
 KEY = ("time", "user", "item")
 OPTIONAL = ("impression_id", "impression", "row")
-SLICE = 1_000_000
+SLICE = 250_000
 NEVER = np.iinfo(np.int64).max
 # Integer ids below this are looked up in a table; a join takes five times as long.
 DENSE = 1 << 26
@@ -181,7 +181,7 @@ def _ordered(events: pl.DataFrame, remarks: pl.LazyFrame | None = None) -> tuple
     ties = events[place].with_columns(spelled=as_json(events, "signal"), place=place)
     compared = [*KEY, "spelled", *(["impression_id"] if "impression_id" in events.columns else [])]
     if remarks is not None:
-        said = remarks.filter(pl.col("row").is_in(ties["row"].implode())).collect(engine="streaming")
+        said = remarks_of(remarks, ties["row"])
         said = said.select("row", remark=pl.struct(sorted(set(said.columns) - {"row"})).struct.json_encode())
         ties, compared = ties.join(said, on="row", how="left"), [*compared, "remark"]
     ties = ties.sort(*compared, *extra)
@@ -193,6 +193,11 @@ def _ordered(events: pl.DataFrame, remarks: pl.LazyFrame | None = None) -> tuple
     kept = np.ones(len(order), bool)
     kept[place.filter(repeated)] = False
     return events[order[kept]], int(repeated.sum())
+
+
+def remarks_of(remarks: pl.LazyFrame, rows: pl.Series) -> pl.DataFrame:
+    """The remarks of some rows, read from the files."""
+    return remarks.filter(pl.col("row").is_in(rows.implode())).collect(engine="streaming")
 
 
 def _first_seen(events: pl.DataFrame, n_items: int) -> pl.Series:

@@ -90,14 +90,14 @@ class World:
 
     def touched(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether each user met the item at or before the time (ms), or before the log began."""
-        pairs, first = self._pairs
+        pairs, first, _ = self._meetings
         key = user.astype(np.int64) * len(self.items) + item
         place = np.minimum(np.searchsorted(pairs, key), len(pairs) - 1)
         return (pairs[place] == key) & (first[place] <= time)
 
     def repeats(self, event: np.ndarray) -> np.ndarray:
         """Whether the user of each event had met its item at a strictly earlier time, or before the log began."""
-        return self._repeated[event]
+        return self._meetings[2][event]
 
     def memory_at(
         self, user: np.ndarray, edge: np.ndarray, shown: np.ndarray, position: np.ndarray
@@ -215,34 +215,23 @@ class World:
         return earlier
 
     @cached_property
-    def _by_pair(self) -> tuple[np.ndarray, np.ndarray]:
-        """Events by user, then item, then time; and which of them are the first of a (user, item)."""
+    def _meetings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every (user, item) that met, as sorted keys, and when they first did (ms); and of each event, whether they
+        had met at a strictly earlier time."""
         order = self.by_item.positions
-        order = order[stable_order(self.user[order])].astype(np.int32)
+        order = order[stable_order(self.user[order])].astype(np.int32)  # by user, then item, then time
         user, item = self.user[order], self.item[order]
-        return order, np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])]
-
-    @cached_property
-    def _repeated(self) -> np.ndarray:
-        order, new = self._by_pair
+        new = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])]
         repeated = np.empty(len(order), bool)
         repeated[order] = self.time[order] > self.time[order[_first_of_run(new)]]
+        key, time = user[new].astype(np.int64) * len(self.items) + item[new], self.time[order[new]]
         if len(self.memory):
-            repeated |= self.touched(self.user, self.item, self.time - 1)
-        return repeated
-
-    @cached_property
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every (user, item) that met, as sorted keys, and when they first did (ms)."""
-        order, new = self._by_pair
-        first = order[new]
-        key, time = self.user[first].astype(np.int64) * len(self.items) + self.item[first], self.time[first]
-        if not len(self.memory):
-            return key, time
-        owner = np.repeat(np.arange(len(self.users)), np.diff(self.memory_start))
-        before = np.unique(owner * len(self.items) + self.memory.astype(np.int64))
-        key, at = np.unique(np.r_[before, key], return_index=True)
-        return key, np.r_[np.full(len(before), -FOREVER), time][at]
+            owner = np.repeat(np.arange(len(self.users)), np.diff(self.memory_start))
+            before = np.unique(owner * len(self.items) + self.memory.astype(np.int64))
+            repeated |= np.isin(self.user.astype(np.int64) * len(self.items) + self.item, before)
+            key, at = np.unique(np.r_[before, key], return_index=True)
+            time = np.r_[np.full(len(before), -FOREVER), time][at]
+        return key, time, repeated
 
 
 def _first_of_run(new: np.ndarray) -> np.ndarray:

@@ -152,7 +152,10 @@ def test_items_have_the_probabilities_that_enumeration_gives(small_town: tuple[W
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ('"keep", 2, rows[left], attempt[left] * TURNS + turn) == 0', '"keep", 2, rows[left], attempt[left] * TURNS + turn) >= 0'),
+        (
+            '"keep", 2, rows[left], attempt[left] * TURNS + turn) ==',
+            '"keep", 2, rows[left], attempt[left] * TURNS + turn) >=',
+        ),
         ('"seen or unseen", 2', '"seen or unseen", 1'),
         ('"seen or unseen", 2', '"seen or unseen", 2**20'),
         ('"chosen or never", 10', '"chosen or never", 2'),
