@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -247,3 +248,21 @@ def fails(task: int) -> None:
     token = "hf_" + "madeup"
     if task == 1:
         raise DataError("task 1 of this test" + token[:0])
+
+
+def test_the_command_line_builds_each_category_in_shards(mirror: Callable[..., Any], tmp_path: Path) -> None:
+    generate = domains.import_file(PROJECT / "dataset_builders" / "sample" / "amazon_reviews.py").generate
+    generate(tmp_path / "raw", **BUILDERS["amazon_reviews"])
+    out = tmp_path / "out"
+    arguments = ("build", "amazon_reviews", "--raw", str(tmp_path / "raw"), "--scenes", "60", "--json")
+    whole = mirror(*arguments, "--out", str(tmp_path / "whole"))
+    apart = mirror(*arguments, "--out", str(out), "--each-category", "--shards", "2", "--executor", "local:workers=1")
+    assert (whole.code, apart.code) == (0, 0)
+    found = json.loads(apart.out)
+    assert list(json.loads(whole.out).values()) == list(found.values())
+    assert list(found) == [str(out / "Toy_Corner" / "amazon_reviews")]
+    refused = mirror(*arguments, "--out", str(out), "--executor", "cloud")
+    assert refused.code == 2
+    assert refused.err == "error: executor 'cloud' is not known; choose one of local, slurm, ray\n"
+    refused = mirror(*arguments, "--out", str(out), "--executor", "local", "--shards", "0")
+    assert (refused.code, refused.err) == (2, "error: shards is 0; expected 1 or more\n")

@@ -10,9 +10,9 @@ items with the same count the newer is the more taken now. Two things are not al
   one person at a time.
 - *The truth may be an item that no late arrival chose*, and its own event is not yet among what is known of it. As in
   the estimation of unseen words (Good 1953, https://doi.org/10.1093/biomet/40.3-4.237, with absolute discounting: Ney,
-  Essen and Kneser 1994, https://doi.org/10.1006/csla.1994.1001), half of every item's first choice among them goes to
-  what they did not choose: to anything chosen earlier, or, for most of the first choices there, to something that was
-  never chosen yet, half of the time something new.
+  Essen and Kneser 1994, https://doi.org/10.1006/csla.1994.1001), a third of every item's first choice among them goes
+  to what they did not choose: to anything chosen earlier, or, for most of the first choices there, to something never
+  chosen yet, half of the time something new.
 
 What is left on three published logs of ratings, and what else was tried, stands in docs/decisions.md.
 """
@@ -29,6 +29,8 @@ from hf_mirror.world import World
 # Late arrivals are at least this many people, and so many that they hold about this many choices.
 PEOPLE = 20
 CHOICES = 1500
+# Of an item's first choice by a late arrival one in so many counts for what none of them chose.
+DISCOUNT = 3
 # Turns of `_kept` and of `_unseen`: enough that one more would change nothing that can be measured.
 TURNS = 8
 
@@ -62,7 +64,7 @@ def latest_choices(batch: Batch, rows: np.ndarray, attempt: np.ndarray) -> np.nd
     event = world.choices.nth(person, nth)
     item = world.item[event].astype(np.int64)
     first = world.choices_by_item.before(item, event) == world.choices_by_item.before(item, late.since)
-    unseen = first & (streams.below("seen or unseen", 2, rows, attempt) == 0)
+    unseen = first & (streams.below("seen or unseen", DISCOUNT, rows, attempt) == 0)
     other = _unseen(batch, rows[unseen], late.since[unseen], attempt[unseen])
     item[unseen] = np.where(other == NOTHING, item[unseen], other)  # where all was chosen lately, nothing is unseen
     possible = (choices > 0) & (person != batch.user[rows])
