@@ -6,6 +6,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from hf_mirror.audit import audit
 from hf_mirror.audit.drafts import of_drafts
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import NOTHING, REGIMES
-from hf_mirror.files import read_json, read_table, replacing, write_json, write_rows
+from hf_mirror.files import read_json, replacing, write_json, write_rows
 from hf_mirror.identity import build_secret, file_digests
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
@@ -95,10 +96,26 @@ def build(
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Builds `out/<domain>/{tables,scenes,report.json,report.html}`; returns the report. Only reads the raw folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=f".{domain.name}-") as scratch:
-        build_shard(domain, raw, Path(scratch), settings, Shard(), progress, workers)
-        return join([Path(scratch)], out / domain.name)
+    beside = unfinished(out, domain.name)
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=beside) as folder:
+            build_shard(domain, raw, Path(folder), settings, Shard(), progress, workers)
+            return place(Path(folder), out / domain.name)
+    finally:
+        remove_empty(beside)
+
+
+def unfinished(out: Path, domain: str) -> Path:
+    """Where what will be a domain's lies until it is whole: so deep that nothing takes it for a domain."""
+    return out / ".unfinished" / domain
+
+
+def remove_empty(beside: Path) -> None:
+    """Takes away what `unfinished` names, if nothing is in it."""
+    for folder in (beside, beside.parent):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def build_shard(
@@ -118,23 +135,19 @@ def build_shard(
         gc.enable()
 
 
-def join(shards: list[Path], folder: Path) -> dict[str, Any]:
-    """Makes the domain's folder of the folders of all its shards, in order, and takes them apart; returns the report.
+def place(folder: Path, domain: Path) -> dict[str, Any]:
+    """Moves all files of `folder`, which holds a whole domain, to `domain`; returns the report.
 
     Nothing takes its place before everything is made, so that what goes wrong leaves an earlier build whole. A folder
     without a report is no domain, so that a kill in here cannot leave the report of other scenes.
     """
-    first, report = shards[0], read_json(shards[0] / "report.json")
-    if len(shards) > 1:
-        for name in report["scenes"]:
-            parts = [read_table(shard / "scenes" / f"{name}.parquet") for shard in shards]
-            write_rows(first / "scenes" / f"{name}.parquet", pa.concat_tables(parts), SCENE)
-    (folder / "report.json").unlink(missing_ok=True)
-    for path in sorted(path for path in first.rglob("*") if path.is_file() and path != first / "report.json"):
-        target = folder / path.relative_to(first)
+    report = read_json(folder / "report.json")
+    (domain / "report.json").unlink(missing_ok=True)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "report.json"):
+        target = domain / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
-    (first / "report.json").replace(folder / "report.json")
+    (folder / "report.json").replace(domain / "report.json")
     return report
 
 

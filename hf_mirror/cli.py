@@ -74,6 +74,9 @@ def build(options: argparse.Namespace) -> Result:
     from hf_mirror.progress import progress
 
     names = [Path(builder).stem for builder in options.builders]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"builder {name} is given {names.count(name)} times; give it once")
     raw = _raw(options.raw, names)
     history, train, evaluation = map(_bounds, (options.history, options.options, options.evaluation_options))
     regimes = _regimes(options.regime, names)
@@ -85,16 +88,17 @@ def build(options: argparse.Namespace) -> Result:
         settings = BuildSettings(
             options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
         )
-        jobs.append(Job(builder, Path(raw[name]), options.out, settings))
-    if options.executor or options.each_category:
-        jobs = [part for job in jobs for part in by_category(job)] if options.each_category else jobs
-        executor = Executor.parse(options.executor or "local")
-        return build_all(jobs, options.shards, executor, options.out / "logs", options.workers)
+        jobs.append(Job(builder, Path(raw[name]), options.out, settings, load(builder).name))
+    if options.each_category:
+        jobs = [part for job in jobs for part in by_category(job)]
+    if options.each_category or options.shards is not None or options.executor is not None:
+        executor = Executor() if options.executor is None else Executor.parse(options.executor)
+        shards = 1 if options.shards is None else options.shards
+        return build_all(jobs, shards, executor, options.out / "logs", options.workers)
     reports = {}
     for job in jobs:
-        domain = load(job.builder)
-        with progress(job.settings.scenes, f"scenes of {domain.name}") as advance:
-            reports[domain.name] = run(domain, job.raw, job.out, job.settings, advance, options.workers)
+        with progress(job.settings.scenes, f"scenes of {job.name}") as advance:
+            reports[job.name] = run(load(job.builder), job.raw, job.out, job.settings, advance, options.workers)
     return reports
 
 
@@ -249,9 +253,9 @@ def _stage_commands(commands: Any) -> None:
     command.add_argument(
         "--executor",
         metavar="KIND[:OPTION=VALUE,…]",
-        help="build by datatrove's local, slurm or ray executor, e.g. slurm:partition=cpu,time=04:00:00",
+        help="build in tasks that a local, slurm or ray executor runs, e.g. slurm:partition=cpu,time=04:00:00 (local)",
     )
-    command.add_argument("--shards", type=int, default=1, metavar="N", help="tasks per domain for the executor (1)")
+    command.add_argument("--shards", type=int, metavar="N", help="tasks per domain (1)")
     command.add_argument(
         "--each-category", action="store_true", help="build every category of a source alone, in OUT/<category>"
     )

@@ -21,3 +21,9 @@ class ConfigError(MirrorError):
     """A setting, flag or YAML key is wrong. Names it and the nearest known one."""
 
     exit_code = 2
+
+
+def cause(error: BaseException) -> str:
+    """An error in one line, with its kind where its text was not written for people."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, MirrorError) else f"{type(error).__name__}: {text}"

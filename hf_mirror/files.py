@@ -77,7 +77,7 @@ def to_arrow(rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) ->
 def write_rows(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
     """Writes one Parquet file that `load_dataset` reads back with exactly the features of `schema` (schema.py).
     Returns the number of rows."""
-    table = to_arrow(rows, schema)
+    table = to_arrow(rows, schema).combine_chunks()  # where chunks end, Parquet's pages end
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
     return table.num_rows

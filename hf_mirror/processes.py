@@ -1,20 +1,23 @@
-"""Work over many small things in several processes: the same results in the same order, however many there are.
+"""Work in several processes of this machine.
 
-The processes are forked, so that they have what was prepared before and nothing is sent to them. They must run plain
-Python only: threads of compiled libraries do not survive a fork.
+`spread` does many small things: the same results in the same order, however many processes there are. They are forked,
+so that they have what was prepared before and nothing is sent to them. They must run plain Python only: threads of
+compiled libraries do not survive a fork. `each_alone` does few large things, each in a fresh process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from hf_mirror.errors import ConfigError
+from hf_mirror.errors import ConfigError, cause
 
 T = TypeVar("T")
 Child = tuple[multiprocessing.process.BaseProcess, Connection]
@@ -79,12 +82,58 @@ def _start(work: Callable[[int], T], part: range) -> Child:
 
 def _received(children: list[Child]) -> Iterator[list[Any]]:
     for child, ours in children:
-        try:
-            part = ours.recv()
-        except (EOFError, OSError):  # it ended before its answer, or in the middle of it
-            child.join()
-            raise ChildProcessError(f"a worker process ended with {child.exitcode}; use fewer workers") from None
-        child.join()
+        part = _answer(child, ours)
         if isinstance(part, Exception):
             raise part
         yield part
+
+
+def each_alone(work: Callable[[int], None], count: int, workers: int) -> dict[int, str]:
+    """Runs `work(0)` … `work(count - 1)`, each in a process of its own, `workers` at once. Returns the causes of
+    failures by number; one does not stop the others. `work` is a function of a module, or a partial of one."""
+    waiting = list(range(count))
+    running: dict[Connection, tuple[int, multiprocessing.process.BaseProcess]] = {}
+    causes: dict[int, str] = {}
+    context = multiprocessing.get_context("spawn")
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                ours, theirs = context.Pipe(duplex=False)
+                started = context.Process(target=_alone, args=(work, waiting[0], theirs))
+                started.start()
+                theirs.close()
+                running[ours] = waiting.pop(0), started
+            for ready in connection.wait(list(running)):
+                ours = cast(Connection, ready)
+                task, child = running.pop(ours)
+                answer = _answer(child, ours)
+                ours.close()
+                if answer is not None:
+                    causes[task] = answer if isinstance(answer, str) else f"task {task}: {answer}"
+    finally:
+        for _, child in running.values():
+            child.kill()
+            child.join()
+    return dict(sorted(causes.items()))
+
+
+def _alone(work: Callable[[int], None], task: int, theirs: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    found = None
+    try:
+        work(task)
+    except Exception as error:
+        found = cause(error)
+    with contextlib.suppress(BrokenPipeError):
+        theirs.send(found)
+
+
+def _answer(child: multiprocessing.process.BaseProcess, ours: Connection) -> Any:
+    """What a child has sent, or an error if it ended before its answer or in the middle of it."""
+    try:
+        answer = ours.recv()
+    except (EOFError, OSError):
+        child.join()
+        return ChildProcessError(f"a worker process ended with {child.exitcode}; use fewer workers")
+    child.join()
+    return answer
