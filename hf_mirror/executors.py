@@ -7,6 +7,7 @@ run again, and what was done stays done. On Slurm and Ray all machines must see 
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import subprocess
@@ -197,7 +198,7 @@ def _on_ray(stage: Stage, options: Mapping[str, Any], folder: Path) -> dict[int,
     }
     executor = _datatrove().RayPipelineExecutor([_Task(stage, errors)], tasks=stage.count, **ours, **options)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     executor.run()
     left = executor.get_incomplete_ranks(skip_completed=True)
     return {task: _read(errors / f"{task:05d}") or f"task {task} was stopped; see {folder / 'logs'}" for task in left}

@@ -60,6 +60,22 @@ def timeline(
     return _svg(height + above + 20, "events over time, with the two cuts", [moved])
 
 
+def scatter(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], across: str, up: str) -> Markup:
+    """Dots of shares from 0 to 1, a class, x and y for each series; a dashed line where both are the same."""
+    height, foot = 260, 34
+    parts = [_line(height, y) for y in (0.5, height / 2)]
+    parts.append(f'<line class="expected" x1="0" x2="100%" y1="{height}" y2="0"/>')
+    parts += [
+        f'<circle class="{kind} dot" cx="{100 * x:.1f}%" cy="{height * (1 - y):.1f}" r="2.5"/>'
+        for kind, xs, ys in series
+        for x, y in zip(xs, ys, strict=True)
+    ]
+    parts.append(_line(height, height, "axis"))
+    parts += [_text(0, 11, f"{up}: 1", "start", 4), _text(0, height + 15, "0", "start")]
+    parts += [_text(50, height + 15, across, "middle"), _text(100, height + 15, "1", "end")]
+    return _svg(height + foot, f"{up} against {across}", parts)
+
+
 def counts(values: Mapping[str, int], kind: str = "one") -> Markup:
     """Lying bars with their names and numbers, the longest first."""
     if not values:

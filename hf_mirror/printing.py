@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from hf_mirror.prompts import LABELS
+
 Result = dict[str, Any]
 
 
@@ -103,7 +105,7 @@ def _share(part: Result) -> str:
 
 
 def scenes(result: Result) -> str:
-    """Memory, lettered options and the real choice of each scene."""
+    """Memory, lettered options and the real choice of each scene, and what was decided about it."""
     return "\n\n".join("\n".join(_scene(scene)) for scene in result["scenes"])
 
 
@@ -128,7 +130,23 @@ def _scene(scene: Result) -> list[str]:
         more = ", met before" if option.get("repeated") else ""
         known = f"({option['source']}, {option['asof_count']} before{more})"
         lines.append(f"  {option['label']}. {_title(option)}  {known}{'  <- chosen' * option['chosen']}")
+    if "decisions" in scene:
+        readers = {decision["reader"] for decision in scene["decisions"] if decision["reader"]}
+        lines.append(f"decisions{f', as {min(readers)} reads them' if readers else ''}:")
+        for decision in scene["decisions"] or []:
+            lines += _decision(decision)
     return lines
+
+
+def _decision(decision: Result) -> list[str]:
+    probs = decision["probabilities"]
+    read = " ".join(f"{letter} {p:.2f}" for letter, p in zip(LABELS, probs, strict=False)) if probs else "not read"
+    if decision["role"] == "direct":
+        return [f"  without a thought  [{read}]"]
+    stated = decision["states"] or decision["parse_error"]
+    became = f"  <- the pair's {decision['became']}" if decision["became"] else ""
+    head = f"  {decision['role']} {decision['sample']} ({decision['model']}) states {stated}  [{read}]{became}"
+    return [head, *(f"      {line}" for line in decision["thought"].splitlines())]
 
 
 def _title(entry: Result) -> str:

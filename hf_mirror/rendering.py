@@ -80,6 +80,10 @@ class Renderer:
         ]
         return self._message(scene["user_id"], now, history, [option["item_id"] for option in exposed])
 
+    def options_only(self, scene: Mapping[str, Any]) -> Messages:
+        """The scene's prompt for somebody of whom nothing is known: without profile and history."""
+        return self._message(None, scene["timestamp"], [], [option["item_id"] for option in scene["exposure"]])
+
     def prompts(
         self, users: Sequence[str], times: Sequence[datetime], history: pa.ListArray, exposure: pa.ListArray,
         workers: int | None, progress: Callable[[int], None],
@@ -114,7 +118,9 @@ class Renderer:
         when = None if seconds is None else ago(seconds)
         return {"item": self._attributes[item], "signal": signal, "positive": positive, "ago": when}
 
-    def _message(self, user: str, now: datetime, history: list[dict[str, Any]], options: Sequence[str]) -> Messages:
+    def _message(
+        self, user: str | None, now: datetime, history: list[dict[str, Any]], options: Sequence[str]
+    ) -> Messages:
         """`history`: of `_past`, oldest first; `options`: items in order."""
         from jinja2 import TemplateError
 
@@ -122,7 +128,8 @@ class Renderer:
         given = self._context.vars
         given.clear()
         try:
-            given["profile"], given["history"], given["now"] = self._profiles[user], history, now
+            given["profile"] = {} if user is None else self._profiles[user]
+            given["history"], given["now"] = history, now
             attributes = self._attributes
             given["exposure"] = [
                 {"label": label, "item": attributes[item]} for label, item in zip(LABELS, options, strict=False)

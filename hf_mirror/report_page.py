@@ -1,11 +1,11 @@
-"""A build's report as one HTML page: the audits, what the scenes look like, what was dropped, and from what.
+"""Reports as HTML pages, and the page of a build: audits, what scenes look like, what was dropped, and from what.
 
-A pure function of `report.json`. The page is one file without scripts or anything from elsewhere.
+Pure functions of reports. A page is one file without scripts or anything from elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,35 @@ Legend = tuple[tuple[str, str], ...]
 
 def page(report: Facts) -> str:
     """The HTML of one domain's report (what build.build returns)."""
+    source = report["source"]
+    lead = f"{source['release']}. {source['licence']}; rows {'may' if source['redistributable'] else 'must not'} be "
+    lead += (
+        f"redistributed. A choice is {report['positive']}. hf_mirror {report['code_version']}, seed {report['seed']}."
+    )
+    sections = [_audits(report), _positions(report), _popularity(report), _options(report), _time(report),
+                _drops(report), _origin(report)]  # fmt: skip
+    return render(report["domain"], "build report", lead, report["warnings"], _tiles(report), sections)
+
+
+def render(
+    title: str, kind: str, lead: str, warnings: Sequence[str], tiles: Mapping[str, str], sections: Sequence[Facts]
+) -> str:
+    """A page: what it is of, a line about it, warnings, numbers, and sections (`section`) with plots and tables."""
     from jinja2 import Environment, StrictUndefined
 
     template = Environment(
         undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        report=report,
-        tiles=_tiles(report),
-        sections=[_audits(report), _positions(report), _popularity(report), _options(report), _time(report),
-                  _drops(report), _origin(report)],
-    )  # fmt: skip
+    return template.render(title=title, kind=kind, lead=lead, warnings=warnings, tiles=tiles, sections=sections)
 
 
-def _section(title: str, lead: str, blocks: list[Block], kind: str = "", legend: Legend = ()) -> Facts:
+def section(title: str, lead: str, blocks: list[Block], kind: str = "", legend: Legend = ()) -> Facts:
+    """A part of a page; `legend` has a class and what it stands for."""
     return {"title": title, "lead": lead, "blocks": blocks, "kind": kind, "legend": legend}
 
 
-def _block(body: Any, title: str = "", caption: str = "", wide: bool = False) -> Block:
+def block(body: Any, title: str = "", caption: str = "", wide: bool = False) -> Block:
+    """A figure of a section."""
     return {"body": body, "title": title, "caption": caption, "wide": wide}
 
 
@@ -54,14 +65,14 @@ def _tiles(report: Facts) -> dict[str, str]:
 def _audits(report: Facts) -> Facts:
     lead = "What the options give away without their user. Shares are of scenes, ± one standard error over users."
     blocks = [
-        _block(
+        block(
             plots.table(("check", "finding"), _audit(audit)),
             f"{split}, {audit['regime']}",
             f"{plots.number(audit['scenes'])} scenes of {plots.number(audit['users'])} users",
         )
         for split, audit in report["audits"].items()
     ]
-    return _section("Audits", lead, blocks)
+    return section("Audits", lead, blocks)
 
 
 def _audit(audit: Facts) -> list[list[plots.Cell]]:
@@ -110,8 +121,8 @@ def _positions(report: Facts) -> Facts:
             labels = [str(slot + 1) for slot in range(len(slots))]
             top = 1.05 * max(*slots, 1)
             drawing = plots.bars([("one", "truths", slots)], labels, 80, top, sum(slots) / len(slots))
-            blocks.append(_block(drawing, f"{split}, K = {k}", f"{plots.number(sum(slots))} scenes{p_value}"))
-    return _section("Where the truth stands", lead, blocks, kind=" small")
+            blocks.append(block(drawing, f"{split}, K = {k}", f"{plots.number(sum(slots))} scenes{p_value}"))
+    return section("Where the truth stands", lead, blocks, kind=" small")
 
 
 def _popularity(report: Facts) -> Facts:
@@ -126,11 +137,9 @@ def _popularity(report: Facts) -> Facts:
         top = plots.round_up(max(map(max, shares)))
         series = [("one", "of truths", shares[0]), ("two", "of negatives", shares[1])]
         drawing = plots.bars(series, [str(edge) for edge in bins["edges"]], 130, top)
-        blocks.append(
-            _block(drawing, f"{split}, {audit['regime']}", f"events before; the axis ends at {100 * top:g} %")
-        )
+        blocks.append(block(drawing, f"{split}, {audit['regime']}", f"events before; the axis ends at {100 * top:g} %"))
     legend = (("one", "truth"), ("two", "negatives"))
-    return _section("Popularity of truth and negatives", lead, blocks, legend=legend)
+    return section("Popularity of truth and negatives", lead, blocks, legend=legend)
 
 
 def _options(report: Facts) -> Facts:
@@ -141,10 +150,10 @@ def _options(report: Facts) -> Facts:
             top = plots.round_up(max(sizes))
             drawing = plots.bars([("one", "scenes", sizes)], list(part["n_options"]), 90, top)
             caption = f"number of options K; the axis ends at {plots.number(int(top))} scenes"
-            blocks.append(_block(drawing, f"{split}: scenes by K", caption))
+            blocks.append(block(drawing, f"{split}: scenes by K", caption))
     for split, part in report["scenes"].items():
-        blocks.append(_block(plots.counts(part["sources"]), f"{split}: options by source"))
-    return _section("Options", "How many options scenes have, and how they came to be options.", blocks)
+        blocks.append(block(plots.counts(part["sources"]), f"{split}: options by source"))
+    return section("Options", "How many options scenes have, and how they came to be options.", blocks)
 
 
 def _time(report: Facts) -> Facts:
@@ -165,27 +174,27 @@ def _time(report: Facts) -> Facts:
         "No cuts leave validation its minimum; these are the best." if splits["validation_minimum_relaxed"] else ""
     )
     blocks = [
-        _block(drawing, caption=f"the axis ends at {plots.number(int(top))} events", wide=True),
-        _block(plots.table(("split", "users", "events", "choices"), kept + lost), caption=relaxed, wide=True),
+        block(drawing, caption=f"the axis ends at {plots.number(int(top))} events", wide=True),
+        block(plots.table(("split", "users", "events", "choices"), kept + lost), caption=relaxed, wide=True),
     ]
-    return _section("Events over time", lead, blocks, legend=(("one", "choices"), ("rest", "other events")))
+    return section("Events over time", lead, blocks, legend=(("one", "choices"), ("rest", "other events")))
 
 
 def _drops(report: Facts) -> Facts:
     tables = report["tables"]
     title = f"rows: {plots.number(tables['read'])} read, {plots.number(tables['kept'])} kept"
-    blocks = [_block(plots.counts(tables["dropped"], "rest"), title)]
+    blocks = [block(plots.counts(tables["dropped"], "rest"), title)]
     for split, part in report["scenes"].items():
         title = f"{split}: {plots.number(part['candidates'])} choices, {plots.number(part['kept'])} scenes"
-        blocks.append(_block(plots.counts(part["dropped"], "rest"), title))
-    return _section("What was dropped", "Rows of the log, then choices that became no scene, by reason.", blocks)
+        blocks.append(block(plots.counts(part["dropped"], "rest"), title))
+    return section("What was dropped", "Rows of the log, then choices that became no scene, by reason.", blocks)
 
 
 def _origin(report: Facts) -> Facts:
     files = [[file["name"], file["bytes"], file["sha256"]] for file in report["source"]["files"]]
     settings = [[name, str(value)] for name, value in report["settings"].items()]
     blocks = [
-        _block(plots.table(("file", "bytes", "SHA-256"), files), wide=True),
-        _block(plots.table(("setting", "value"), settings), wide=True),
+        block(plots.table(("file", "bytes", "SHA-256"), files), wide=True),
+        block(plots.table(("setting", "value"), settings), wide=True),
     ]
-    return _section("Made from", report["source"]["citation"], blocks)
+    return section("Made from", report["source"]["citation"], blocks)

@@ -139,7 +139,8 @@ _READ = {
 }
 
 RATIONALE = rows_of(_WRITTEN)
-READING = rows_of(_READ)
+# `ifd` and `masked_choice_probs` only where they were asked for. Of role `direct`: a reading without any thought.
+READING = rows_of({**_READ, "ifd": SCORE, "masked_choice_probs": [SCORE]})
 # A rationale as the Hub holds it: what was written, and how the one fixed reader read it.
 READ_RATIONALE = rows_of({**_WRITTEN, **_READ})
 
@@ -151,10 +152,12 @@ SCORES = (
     "student_within_decision_entropy",
     "student_between_decision_information",
     "uncertainty_gap",
+    "direct_entropy",
     "teacher_hit_rate",
     "student_hit_rate",
     "chosen_entropy",
     "rejected_entropy",
+    "chosen_ifd",
 )
 
 PAIR = rows_of(
@@ -172,6 +175,11 @@ PAIR = rows_of(
         "rule": TEXT,
         "scores": dict.fromkeys(SCORES, SCORE),
     }
+)
+
+# What the rules cannot use, kept for SFT: the scene, and the answer line of its truth.
+RESCUED = rows_of(
+    {"scene_id": TEXT, "domain": TEXT, "split": TEXT, "n_options": INDEX, "prompt": MESSAGES, "completion": MESSAGES}
 )
 
 PREDICTION = rows_of({"scene_id": TEXT, "variant_id": TEXT, "choice_probs": [pa.float64()], "failure": TEXT})

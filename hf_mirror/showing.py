@@ -1,4 +1,4 @@
-"""`mirror show`: scenes as a person reads them, ids replaced by titles and times by distances."""
+"""`mirror show`: scenes as a person reads them, ids replaced by titles and times by distances, and what was decided."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import read_table
-from hf_mirror.prompts import LABELS
-from hf_mirror.rationales import domain_folders
+from hf_mirror.prompts import LABELS, Parsed, parse
+from hf_mirror.rationales.shards import ROLES, domain_folders
 from hf_mirror.rendering import ago
 from hf_mirror.splits import SPLITS
 
@@ -24,12 +24,18 @@ FACTS = (
 
 
 def show(
-    directory: Path, domain: str | None = None, split: str | None = None, n: int = 3, scene: str | None = None
+    directory: Path,
+    domain: str | None = None,
+    split: str | None = None,
+    n: int = 3,
+    scene: str | None = None,
+    decisions: bool = False,
 ) -> dict[str, Any]:
     """The first `n` scenes of a split (default: train) of each domain, or those whose id begins with `scene`.
 
     Returns `{"scenes": [...]}`: the facts of each, its user's profile, its memory (title, `ago`, signal) and its
-    options, the real choice marked. Raises DataError for a domain or scene that is not there.
+    options, the real choice marked; with `decisions`, what both roles wrote, how it was read, and which became the
+    chosen and the rejected one of a pair. Raises DataError for a domain or scene that is not there.
     """
     if n < 1:
         raise ConfigError(f"n is {n}; expected 1 or more")
@@ -40,7 +46,11 @@ def show(
     found = []
     for name in [domain] if domain else folders:
         rows = [row for part in splits for row in _rows(folders[name] / "scenes" / f"{part}.parquet", scene, n)][:n]
-        found += _readable(folders[name], rows)
+        readable = _readable(folders[name], rows)
+        if decisions:
+            decided = _decided(folders[name], [row["scene_id"] for row in rows])
+            readable = [row | {"decisions": decided[row["scene_id"]]} for row in readable]
+        found += readable
     if not found:
         where = f"{directory}{'' if domain is None else f', domain {domain}'}, {' and '.join(splits)}"
         raise DataError(
@@ -87,6 +97,42 @@ def _option(row: Mapping[str, Any], slot: int, attributes: Mapping[str, Any]) ->
         **{name: value for name, value in shown.items() if name != "item_id"},
         "chosen": slot == row["choice_index"],
     }
+
+
+def _decided(folder: Path, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Per scene the decisions of both roles and, without a thought, of the reader."""
+    pairs = {row["scene_id"]: row for row in _some(folder, "preferences", ids)}
+    found: dict[str, list[dict[str, Any]]] = {scene: [] for scene in ids}
+    for row in _some(folder, "readings/direct", ids):
+        found[row["scene_id"]].append({"role": "direct", "sample": 0, "probabilities": row["choice_probs"],
+                                       "reader": row["reader"]})  # fmt: skip
+    for role in ROLES:
+        readings = {(row["scene_id"], row["sample_index"]): row for row in _some(folder, f"readings/{role}", ids)}
+        taken: set[tuple[str, str]] = set()  # of equal decisions the first stands in the pair
+        for row in sorted(_some(folder, f"rationales/{role}", ids), key=lambda row: row["sample_index"]):
+            scene, reading = row["scene_id"], readings.get((row["scene_id"], row["sample_index"]), {})
+            became = [
+                side
+                for side in ("chosen", "rejected")
+                if (pair := pairs.get(scene)) and pair[f"{side}_role"] == role and (scene, side) not in taken
+                and row["stated_choice"] is not None
+                and parse(pair[side][0]["content"], len(LABELS)) == Parsed(row["thought"], row["stated_choice"], None)
+            ]  # fmt: skip
+            taken.update((scene, side) for side in became)
+            found[scene].append({
+                "role": role, "sample": row["sample_index"], "model": row["model"], "thought": row["thought"],
+                "states": None if row["stated_choice"] is None else LABELS[row["stated_choice"]],
+                "parse_error": row["parse_error"], "reader": reading.get("reader"),
+                "probabilities": reading.get("choice_probs"), "became": became[0] if became else None,
+            })  # fmt: skip
+    return found
+
+
+def _some(folder: Path, what: str, ids: list[str]) -> list[dict[str, Any]]:
+    rows = [
+        read_table(path).filter(pc.field("scene_id").isin(ids)) for path in sorted((folder / what).glob("*.parquet"))
+    ]
+    return [row for table in rows for row in table.to_pylist()]
 
 
 def _maps(path: Path, key: str, column: str, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:

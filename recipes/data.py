@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 
 from hf_mirror import files, prompts
 from hf_mirror.errors import ConfigError, DataError, HubError
+from hf_mirror.schema import RESCUED
 from recipes.arguments import DataArguments
 
 SPLITS = ("train", "validation")
@@ -20,11 +21,12 @@ TOKENIZE_AT_ONCE = 512  # rows
 def load_pairs(arguments: DataArguments, columns: tuple[str, ...]) -> tuple[DatasetDict, dict[str, Any]]:
     """The pairs as `{train, validation?}`, and what they are exactly: revision, or the files' SHA-256.
 
-    A folder is read as `<domain>/preferences/<split>.parquet`; `mixed` there is all domains, one after the other.
+    A folder is read as `<domain>/preferences/<split>.parquet`; `mixed` there is all domains, one after the other. Where
+    nothing is rejected, scenes that `mirror distill --rescue` kept in `<domain>/rescued/` come along.
     Raises DataError for a missing folder, subset or column, HubError for a missing dataset or revision.
     """
     folder = Path(arguments.dataset)
-    found = _from_folder(folder, arguments) if folder.is_dir() else _from_hub(arguments)
+    found = _from_folder(folder, arguments, columns) if folder.is_dir() else _from_hub(arguments)
     rows, source = found
     if "train" not in rows or not len(rows["train"]):
         raise DataError(f"{arguments.dataset} ({arguments.subset}) has no train rows; run `mirror distill` first")
@@ -33,16 +35,25 @@ def load_pairs(arguments: DataArguments, columns: tuple[str, ...]) -> tuple[Data
     return rows, {**source, "subset": arguments.subset}
 
 
-def _from_folder(folder: Path, arguments: DataArguments) -> tuple[DatasetDict, dict[str, Any]]:
+def _from_folder(
+    folder: Path, arguments: DataArguments, columns: tuple[str, ...]
+) -> tuple[DatasetDict, dict[str, Any]]:
     if arguments.revision is not None:
         raise ConfigError(f"dataset {folder} is a folder and has no revision {arguments.revision!r}; leave it out")
     pattern = "*" if arguments.subset == "mixed" else arguments.subset
     paths = {split: sorted(folder.glob(f"{pattern}/preferences/{split}.parquet")) for split in SPLITS}
+    rescued = {split: sorted(folder.glob(f"{pattern}/rescued/{split}.parquet")) for split in SPLITS}
     if not paths["train"]:
         raise DataError(f"{folder} holds no {pattern}/preferences/train.parquet; run `mirror distill {folder}` first")
     rows = DatasetDict()
+    if "rejected" not in columns and any(rescued.values()):
+        paths = {split: [*parts, *rescued[split]] for split, parts in paths.items()}
+        shared: list[str] | None = RESCUED.names
+    else:
+        shared = None
     for split, parts in paths.items():
-        if tables := [Dataset(table) for path in parts if (table := files.read_table(path)).num_rows]:
+        tables = [files.read_table(path) for path in parts]
+        if tables := [Dataset(table.select(shared or table.column_names)) for table in tables if table.num_rows]:
             rows[split] = concatenate_datasets(tables)
     read = [path for parts in paths.values() for path in parts]
     hashes = [{"path": path.relative_to(folder).as_posix(), "sha256": files.sha256_file(path)} for path in read]
@@ -96,15 +107,16 @@ def sft_rows(pairs: Dataset, targets: list[str]) -> tuple[Dataset, dict[str, int
     """The rows of `pairs` once per target, and the rows dropped, by reason.
 
     `rationale` rows go in as they are. A `direct` row asks for the answer line alone and answers with the one that
-    the chosen decision ends in.
+    the chosen decision ends in. A rescued row, which is direct already, goes in once.
     """
     dropped: dict[str, int] = {}
     parts = [pairs] if "rationale" in targets else []
     if "direct" in targets:
-        errors = [prompts.parse(row[-1]["content"], len(prompts.LABELS)).parse_error for row in pairs["completion"]]
-        for reason in filter(None, errors):
-            dropped[reason] = dropped.get(reason, 0) + 1
-        keep = [i for i, reason in enumerate(errors) if reason is None]
+        answers = [prompts.parse(row[-1]["content"], len(prompts.LABELS)) for row in pairs["completion"]]
+        for answer in answers:
+            if answer.parse_error:
+                dropped[answer.parse_error] = dropped.get(answer.parse_error, 0) + 1
+        keep = [i for i, a in enumerate(answers) if not a.parse_error and (a.thought or "rationale" not in targets)]
         parts.append(pairs.select(keep).map(_direct, desc="Direct rows"))
     return concatenate_datasets(parts), dropped
 

@@ -60,8 +60,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, raw: Path, movielens: domain
     folder = tmp_path_factory.mktemp("built")
     build.build(movielens, raw, folder, build.BuildSettings(scenes=200))
     for role in rationales.ROLES:
-        rationales.write(folder, role, backends.load("template", role), rationales.WriteSettings(n=4), lambda n: None)
-    rationales.read(folder, backends.load("template", "reader"), lambda n: None)
+        rationales.write(folder, role, backends.load("template", role), rationales.WriteSettings(n=4))
+    rationales.read(folder, backends.load("template", "reader"))
     return folder
 
 
@@ -135,3 +135,39 @@ def with_fault() -> Callable[[ModuleType, str, str], ModuleType]:
         return faulty
 
     return copy
+
+
+SBATCH = """#!{python}
+# Slurm's part, on one machine: keeps the script, and runs it for every place of its array.
+import os, re, subprocess, sys
+script = open(sys.argv[-1]).read()
+open(os.environ["SUBMITTED"], "a").write(" ".join(sys.argv[1:-1]) + "\\n" + script)
+last = re.search(r"--array=0-(\\d+)", script)
+# The last job only adds up datatrove's own statistics.
+for place in range(int(last[1]) + 1) if "launch_pickled_pipeline" in script else []:
+    variables = {{**os.environ, "SLURM_ARRAY_TASK_ID": str(place), "SLURM_NODELIST": "here", "SLURM_JOB_ID": "7"}}
+    done = subprocess.run(["bash", sys.argv[-1]], env=variables, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+print("Submitted batch job 7")
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
+exec "$@"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands that stand in for Slurm's on one machine. Returns the file that every submission is added to."""
+    commands = tmp_path_factory.mktemp("slurm")
+    for name, text in (
+        ("sbatch", SBATCH.replace("\\\\", "\\").format(python=sys.executable)),
+        ("srun", SRUN),
+        ("scontrol", "#!/bin/bash\necho here\n"),
+    ):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("SUBMITTED", str(commands / "submitted"))
+    return commands / "submitted"

@@ -241,43 +241,13 @@ def test_each_category_is_built_as_if_it_were_alone(raw: dict[str, Path], tmp_pa
         domains.load("amazon_reviews").detect(raw["amazon_reviews"] / "notes.txt")
 
 
-SBATCH = """#!{python}
-# Slurm's part, on one machine: keeps the script, and runs it for every place of its array.
-import os, re, subprocess, sys
-script = open(sys.argv[-1]).read()
-open(os.environ["SUBMITTED"], "a").write(" ".join(sys.argv[1:-1]) + "\\n" + script)
-last = re.search(r"--array=0-(\\d+)", script)
-# The last job only adds up datatrove's own statistics.
-for place in range(int(last[1]) + 1) if "launch_pickled_pipeline" in script else []:
-    variables = {{**os.environ, "SLURM_ARRAY_TASK_ID": str(place), "SLURM_NODELIST": "here", "SLURM_JOB_ID": "7"}}
-    done = subprocess.run(["bash", sys.argv[-1]], env=variables, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-print("Submitted batch job 7")
-"""
-SRUN = """#!/bin/bash
-while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
-exec "$@"
-"""
-
-
 def test_slurm_runs_the_script_that_is_written(
-    raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
+    raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents, slurm: Path
 ) -> None:
-    commands, submitted, out = tmp_path / "bin", tmp_path / "submitted", tmp_path / "out"
-    commands.mkdir()
-    for name, text in (
-        ("sbatch", SBATCH.replace("\\\\", "\\").format(python=sys.executable)),
-        ("srun", SRUN),
-        ("scontrol", "#!/bin/bash\necho here\n"),
-    ):
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setenv("SUBMITTED", str(submitted))
+    out = tmp_path / "out"
     executor = Executor.parse("slurm:partition=cpu,time=04:00:00,mem_per_cpu_gb=8,sbatch_args.account=lab")
     assert build_all(jobs(raw, out)[:1], 2, executor, out / "logs") == {}
-    text = submitted.read_text()
+    text = slurm.read_text()
     for line in ("--array=0-1", "--partition=cpu", "--time=04:00:00", "--mem-per-cpu=8G", "--account=lab",
                  "--job-name=mirror-build", "--job-name=mirror-join", "--dependency=afterany:7"):  # fmt: skip
         assert line in text, line
@@ -289,7 +259,7 @@ def test_slurm_runs_the_script_that_is_written(
     with pytest.raises(ConfigError, match="has a space in it"):
         build_all(jobs(raw, out)[:1], 2, executor, tmp_path / "the logs")
     for words, error in (("exit 3", "sbatch refused with exit code 3"), ("exit 0", "sbatch said nothing")):
-        (commands / "sbatch").write_text(f"#!/bin/bash\n{words}\n")
+        (slurm.parent / "sbatch").write_text(f"#!/bin/bash\n{words}\n")
         with pytest.raises(MirrorError, match=error):
             build_all(jobs(raw, out)[:1], 2, executor, out / "logs")
 

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
 from hf_mirror.distill import distill
+from hf_mirror.distill.probe import probe
 from hf_mirror.distill.selection import RULES, largest_remainder
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import read_rows, write_json, write_rows
-from hf_mirror.prompts import answer_line, rationale_messages
+from hf_mirror.prompts import answer_line, direct_messages, rationale_messages
 from hf_mirror.schema import PAIR, RATIONALE, READING, SCENE
 
 ROLES = ("teacher", "student")
@@ -71,7 +74,8 @@ def decision(scene: dict, role: str, sample: int, rng: np.random.Generator) -> t
     }
     lost = rng.random()
     probs = [math.nan] * k if lost < 0.05 else None if lost < 0.1 else probs
-    return written, keys | {"reader": "made-up/reader", "reader_revision": "r2", "choice_probs": probs}
+    ifd = float(np.float32(rng.uniform(0.3, 1.2))) if role == "teacher" and probs else None
+    return written, keys | {"reader": "made-up/reader", "reader_revision": "r2", "choice_probs": probs, "ifd": ifd}
 
 
 def make_run(
@@ -100,6 +104,12 @@ def make_run(
                 name = f"{(shards - shard if flip else shard):05d}.parquet"
                 write_rows(folder / "rationales" / role / name, [w for w, _ in both[shard::shards]], RATIONALE)
             write_rows(folder / "readings" / role / "0.parquet", [r for _, r in both], READING)
+        direct = [
+            {"scene_id": row["scene_id"], "role": "direct", "sample_index": 0, "reader": "made-up/reader",
+             "reader_revision": "r2", "choice_probs": rng.dirichlet(np.ones(len(row["exposure"]))).tolist()}
+            for row in everything
+        ]  # fmt: skip
+        write_rows(folder / "readings" / "direct" / "0.parquet", direct[::-1] if flip else direct, READING)
     return directory
 
 
@@ -110,7 +120,7 @@ def bits(p: list[float]) -> float:
     return -sum(x * math.log2(x) for x in p if x > 0)
 
 
-def oracle_scene(scene: dict, decisions: list[dict]) -> dict[str, Any]:
+def oracle_scene(scene: dict, decisions: list[dict], direct: list[float], rejected_role: str) -> dict[str, Any]:
     """One scene's pair with its scores, or the reason why there is none."""
     k, truth = len(scene["exposure"]), scene["choice_index"]
     seen = {role: [d for d in decisions if d["role"] == role] for role in ROLES}
@@ -137,12 +147,15 @@ def oracle_scene(scene: dict, decisions: list[dict]) -> dict[str, Any]:
         return d["stated_choice"] == truth and all(p[truth] > x for j, x in enumerate(p) if j != truth)
 
     chosen = sorted((d for d in usable["teacher"] if correct(d)), key=rank)
-    wrong = sorted((d for role in ROLES for d in usable[role] if d["stated_choice"] != truth), key=rank)
+    wrong = sorted((d for role in ROLES for d in usable[role]
+                    if d["stated_choice"] != truth and rejected_role in (role, "either")), key=rank)  # fmt: skip
     if not chosen:
-        return {"reason": "no_correct_teacher_decision", "both": True}
+        hit = any(d["stated_choice"] == truth for d in usable["teacher"])
+        return {"reason": "no_correct_teacher_decision", "both": True, "rescued": not hit}
     if not wrong:
         return {"reason": "no_wrong_decision", "both": True}
     scores = {"chosen_entropy": rank(chosen[0])[0], "rejected_entropy": rank(wrong[0])[0]}
+    scores |= {"direct_entropy": bits(direct) / math.log2(k), "chosen_ifd": chosen[0]["ifd"]}
     for role in ROLES:
         probs = [d["choice_probs"] for d in usable[role]]
         mean = [sum(p[j] for p in probs) / len(probs) for j in range(k)]
@@ -164,6 +177,8 @@ def preference(rule: str, scores: dict) -> float | None:
         "high_accuracy": scores["teacher_hit_rate"],
         "low_accuracy": -scores["teacher_hit_rate"],
         "hit_above_chance": 0.0 if scores["teacher_p"] < 0.05 else None,
+        "ifd": scores["chosen_ifd"] if scores["chosen_ifd"] is not None and scores["chosen_ifd"] < 1 else None,
+        "direct": scores["direct_entropy"],
     }
     return table[rule]
 
@@ -187,24 +202,34 @@ def oracle_quotas(weights: list[int], total: int, caps: list[int]) -> list[int]:
     return [fixed.get(i, 0) for i in range(len(caps))]
 
 
-def oracle(directory: Path, rule: str, size: int, seed: int) -> dict[tuple[str, str], dict[str, dict]]:
+def oracle(
+    directory: Path, rule: str, size: int, seed: int, rejected_role: str = "either"
+) -> dict[tuple[str, str], dict[str, dict]]:
     """(domain, split) → scene_id → the scene's result, `kept` set where it is selected."""
     results: dict[tuple[str, str], dict[str, dict]] = {}
     for domain in ("books", "films"):
         decisions: dict[str, list] = {}
         for role in ROLES:
             read = {
-                (r["scene_id"], r["sample_index"]): r["choice_probs"]
+                (r["scene_id"], r["sample_index"]): {"choice_probs": r["choice_probs"], "ifd": r["ifd"]}
                 for r in read_rows(directory / domain / "readings" / role / "0.parquet")
             }
             for path in sorted((directory / domain / "rationales" / role).iterdir()):
                 for row in read_rows(path):
-                    probs = read[row["scene_id"], row["sample_index"]]
-                    decisions.setdefault(row["scene_id"], []).append(row | {"choice_probs": probs})
+                    found = read[row["scene_id"], row["sample_index"]]
+                    decisions.setdefault(row["scene_id"], []).append(row | found)
+        direct = {
+            r["scene_id"]: r["choice_probs"]
+            for r in read_rows(directory / domain / "readings" / "direct" / "0.parquet")
+        }
         for split in ("train", "validation"):
             rows = read_rows(directory / domain / "scenes" / f"{split}.parquet")
             results[domain, split] = {
-                row["scene_id"]: oracle_scene(row, decisions.get(row["scene_id"], [])) | {"scene": row} for row in rows
+                row["scene_id"]: oracle_scene(
+                    row, decisions.get(row["scene_id"], []), direct[row["scene_id"]], rejected_role
+                )
+                | {"scene": row}
+                for row in rows
             }
     for split, wanted in (("train", size), ("validation", round(size * 0.1))):
         keys = sorted(
@@ -233,12 +258,14 @@ def oracle(directory: Path, rule: str, size: int, seed: int) -> dict[tuple[str, 
     return results
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "rejected_role"), [*((rule, "either") for rule in RULES), ("random", "teacher"), ("random", "student")]
+)
 @pytest.mark.parametrize("size", [30, 1000])
-def test_the_slow_oracle_gives_the_same_pairs(tmp_path, rule, size):
+def test_the_slow_oracle_gives_the_same_pairs(tmp_path, rule, size, rejected_role):
     make_run(tmp_path, scenes=80, n=6, seed=size)
-    report = distill(tmp_path, rule=rule, size=size, seed=3)
-    for (domain, split), expected in oracle(tmp_path, rule, size, 3).items():
+    report = distill(tmp_path, rule=rule, size=size, seed=3, rejected_role=rejected_role)
+    for (domain, split), expected in oracle(tmp_path, rule, size, 3, rejected_role).items():
         pairs = read_rows(tmp_path / domain / "preferences" / f"{split}.parquet")
         kept = {scene_id: result for scene_id, result in expected.items() if result.get("kept")}
         assert [pair["scene_id"] for pair in pairs] == sorted(kept)
@@ -256,7 +283,8 @@ def test_the_slow_oracle_gives_the_same_pairs(tmp_path, rule, size):
             assert pair["prompt"] == rationale_messages(result["scene"]["prompt"])
             assert (pair["n_options"], pair["rule"]) == (len(result["scene"]["exposure"]), rule)
             for name, value in pair["scores"].items():
-                assert value == pytest.approx(result["scores"][name], abs=1e-6), name
+                wanted = result["scores"][name]
+                assert value is None if wanted is None else value == pytest.approx(wanted, abs=1e-6), name
         reasons: dict[str, int] = {}
         for result in expected.values():
             if not result.get("kept"):
@@ -287,6 +315,83 @@ def test_the_report_accounts_for_everything(tmp_path):
         for losses in part["decisions"].values():
             assert losses["written"] == losses["usable"] + losses["unread"] + sum(losses["parse_errors"].values())
             assert losses["unread"] > 0 and losses["parse_errors"]["no_answer_line"] == losses["cut_by_length"] > 0
+
+
+def test_scenes_that_the_teacher_never_hits_can_be_rescued(tmp_path):
+    make_run(tmp_path, scenes=80, n=3)
+    report = distill(tmp_path, rescue=True)
+    for (domain, split), expected in oracle(tmp_path, "uncertainty_gap", 10_000, 0).items():
+        rescued = read_rows(tmp_path / domain / "rescued" / f"{split}.parquet")
+        assert {row["scene_id"]: row["completion"][0]["content"] for row in rescued} == {
+            scene_id: answer_line(result["scene"]["choice_index"])
+            for scene_id, result in expected.items()
+            if result.get("rescued")
+        }
+        assert all(row["prompt"] == direct_messages(expected[row["scene_id"]]["scene"]["prompt"]) for row in rescued)
+        assert report["domains"][domain][split]["rescued"] == len(rescued)
+        assert rescued or split == "validation", "the case must not be empty"
+
+
+def test_what_is_not_rescued_any_more_is_not_left_lying(tmp_path):
+    make_run(tmp_path)
+    distill(tmp_path, rescue=True)
+    assert len(list(tmp_path.glob("*/rescued/*.parquet"))) == 4
+    distill(tmp_path)
+    assert not list(tmp_path.glob("*/rescued/*.parquet"))
+
+
+def test_kept_and_dropped_by_what_the_log_says_of_users(tmp_path):
+    make_run(tmp_path)
+    events = [{"user_id": f"u{i % 7}"} for i in range(100) if i % 7 < 3 or i < 30]
+    pq.write_table(pa.Table.from_pylist(events), tmp_path / "events.parquet")
+    (tmp_path / "books" / "tables").mkdir()
+    (tmp_path / "events.parquet").rename(tmp_path / "books" / "tables" / "events.parquet")
+    report = distill(tmp_path, size=20)
+    found = report["domains"]["books"]["train"]["kept_against_dropped"]["user_events"]
+    assert list(found) == ["low (to 4)", "middle (to 14)", "high (above 14)"]
+    by_user = {f"u{i}": sum(event["user_id"] == f"u{i}" for event in events) for i in range(7)}
+    scenes = read_rows(tmp_path / "books" / "scenes" / "train.parquet")
+    assert sum(found["low (to 4)"].values()) == sum(by_user[row["user_id"]] <= 4 for row in scenes) > 0
+
+
+def test_a_rule_needs_what_it_ranks_by(tmp_path):
+    make_run(tmp_path)
+    path = tmp_path / "books/readings/teacher/0.parquet"
+    edit(path, READING, lambda rows: [row.update(ifd=None) for row in rows] and rows)
+    with pytest.raises(DataError, match="holds nothing for rule 'ifd'; run `mirror read --ifd` again"):
+        distill(tmp_path, rule="ifd")
+    for path in tmp_path.glob("*/readings/direct/*"):
+        path.unlink()
+    with pytest.raises(DataError, match="holds nothing for rule 'direct'; run `mirror read` again"):
+        distill(tmp_path, rule="direct")
+    distill(tmp_path)
+    with pytest.raises(ConfigError, match="rejected_role 'teachers' is not known; did you mean 'teacher'"):
+        distill(tmp_path, rejected_role="teachers")
+
+
+def test_writers_that_give_themselves_away_are_noticed(tmp_path):
+    """All thoughts of one role have a word that the other never uses: no scene is needed to tell them apart."""
+    make_run(tmp_path, scenes=120)
+    told = distill(tmp_path, rejected_role="student")
+    assert told["scene_blind_probe"]["accuracy"] > 0.9
+    assert "told apart without the scene" in told["warnings"][0]
+    alike = distill(tmp_path, rejected_role="teacher")
+    assert alike["scene_blind_probe"]["accuracy"] < 0.6 and alike["warnings"] == []
+    assert probe([[("a", "b")] * 9]) == {"pairs": 9, "accuracy": 0.5}
+
+
+def test_the_page_shows_what_the_report_says(tmp_path):
+    make_run(tmp_path)
+    report = distill(tmp_path, size=40, rescue=True)
+    page = (tmp_path / "preferences.html").read_text()
+    assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+    for domain, part in report["domains"].items():
+        assert f"{domain}, train" in page
+        for reason in part["train"]["dropped"]:
+            assert reason.replace("_", " ") in page
+    scenes = sum(part["train"]["scenes"] for part in report["domains"].values())
+    assert 0 < page.count("<circle") <= scenes
+    assert page.count('class="one dot"') == report["pairs"]["train"]
 
 
 def test_same_input_same_bytes_in_any_row_order(tmp_path):

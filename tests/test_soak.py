@@ -35,9 +35,9 @@ JUNK = (
 WRITER = """
 import pathlib, sys
 from hf_mirror import backends, rationales
-rationales.SHARD_SCENES = 4
+rationales.shards.SHARD_SCENES = 4
 rationales.write(pathlib.Path(sys.argv[1]), "teacher", backends.load("template", "teacher"),
-                 rationales.WriteSettings(n=40), lambda n: None)
+                 rationales.WriteSettings(n=40))
 """
 
 

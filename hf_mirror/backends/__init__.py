@@ -14,11 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from hf_mirror.errors import ConfigError
+from hf_mirror.identity import seed
 
 ENGINES = {
     "echo": "EchoBackend",
     "template": "TemplateBackend",
     "transformers": "TransformersBackend",
+    "vllm": "VllmBackend",
+    "openai": "OpenAIBackend",
 }
 
 
@@ -49,7 +52,8 @@ class SceneView:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt. `prefix` is the beginning of the answer, already given; `seeds` holds one seed per sample."""
+    """One prompt. `prefix` is the beginning of the answer, already given; `seeds` holds one seed per sample. Answers
+    match `pattern`, a regular expression, on engines with structured output."""
 
     id: str
     messages: list[dict[str, str]]
@@ -59,17 +63,27 @@ class Request:
     temperature: float = 1.0
     top_p: float = 0.9
     max_tokens: int = 512
+    pattern: str | None = None
     scene: SceneView | None = None
+
+    def sample_seed(self, sample: int) -> int:
+        """The seed of one sample: the one given, else one of the request's id and the sample's number."""
+        if self.seeds and len(self.seeds) != self.n:
+            raise ConfigError(f"request {self.id} has {len(self.seeds)} seeds for {self.n} samples")
+        return self.seeds[sample] if self.seeds else seed("sample", self.id, sample)
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled answer, without the prefix. `finish_reason` is `stop` or `length`."""
+    """One sampled answer, without the prefix. `finish_reason` is `stop`, `length`, or `failed` where an endpoint gave
+    no answer to this sample. `tokens` were generated after `prompt_tokens`; 0 where the engine counts none."""
 
     id: str
     sample_index: int
     text: str
     finish_reason: str
+    tokens: int = 0
+    prompt_tokens: int = 0
 
 
 class Backend(Protocol):
@@ -86,6 +100,31 @@ class Backend(Protocol):
         """Yields, per request, P(label) over exactly its labels as they follow `messages` + `prefix`: float64, shape
         [K], sum 1; all NaN where the input is longer than the engine's context."""
         ...
+
+    def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
+        """Yields, per request, log P(`prefix` | `messages`) in nats, summed over the prefix's tokens; without messages,
+        log P(`prefix`) by itself (of all but its first token, where the model has none to begin with). NaN where the
+        input is longer than the engine's context."""
+        ...
+
+
+def no_pattern(requests: Sequence[Request], engine: str) -> None:
+    """ConfigError if any request wants structured output, for engines without it."""
+    if any(request.pattern for request in requests):
+        raise ConfigError(f"backend {engine} has no structured output; leave --structured out")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine and its model, by name: what is sent to where it runs."""
+
+    backend: str
+    model: str
+    revision: str | None = None
+
+    def load(self) -> Backend:
+        """Opens it here."""
+        return load(self.backend, self.model, self.revision)
 
 
 def load(engine: str, model: str, revision: str | None = None) -> Backend:

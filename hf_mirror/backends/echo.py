@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hf_mirror.backends import Generation, Request
+from hf_mirror.backends import Generation, Request, no_pattern
 
 
 class EchoBackend:
@@ -18,15 +18,22 @@ class EchoBackend:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Repeats words of the prompt, beginning at a place that the sample's seed names."""
+        no_pattern(requests, "echo")
         for request in requests:
             words = request.messages[-1]["content"].split()
             for sample in range(request.n):
                 start = request.seeds[sample] % len(words) if request.seeds and words else 0
                 text = " ".join(words[start : start + request.max_tokens])
                 cut = len(words) - start > request.max_tokens
-                yield Generation(request.id, sample, text, "length" if cut else "stop")
+                reason = "length" if cut else "stop"
+                yield Generation(request.id, sample, text, reason, len(text.split()), len(words))
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         """1/K for every label."""
         for names in labels:
             yield np.full(len(names), 1 / len(names))
+
+    def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
+        """Every word as likely as any of a thousand, whatever came before."""
+        for request in requests:
+            yield -float(np.log(1000) * len(request.prefix.split()))

@@ -17,7 +17,7 @@ import numpy as np
 from hf_mirror.backends import Generation, Request, SceneView
 from hf_mirror.errors import ConfigError
 from hf_mirror.identity import seed as seed_of
-from hf_mirror.prompts import answer_line
+from hf_mirror.prompts import answer_line, parse
 
 NOISE = {"teacher": 0.35, "student": 1.6, "reader": 0.0}
 LIKENESS, POPULARITY, NAMED = 6.0, 0.3, 1.5
@@ -58,7 +58,10 @@ class TemplateBackend:
             for sample in range(request.n):
                 rng = np.random.Generator(np.random.PCG64(seeds[sample]))
                 noise = NOISE[self.model] * request.temperature * rng.gumbel(size=len(weights))
-                yield Generation(request.id, sample, _text(scene, weights + noise, rng), "stop")
+                text = _text(scene, weights + noise, rng)
+                yield Generation(
+                    request.id, sample, text, "stop", len(text.split()), len(request.messages[-1]["content"].split())
+                )
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         """A softmax over the noiseless weights; options that the prefix names gain."""
@@ -74,6 +77,18 @@ class TemplateBackend:
                 weights[position] += NAMED * request.prefix.count(_title(option.attributes))
             weights = np.exp(weights - weights.max())
             yield weights / weights.sum()
+
+    def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
+        """How likely it would write an answer with this choice: its words are as likely whatever the scene, the option
+        follows the noiseless weights, or is any of the K where the scene is not given."""
+        for request in requests:
+            scene = _scene(request)
+            choice = parse(request.prefix, len(scene.options)).stated_choice
+            weights = _weights(scene) if request.messages else np.zeros(len(scene.options))
+            logs = weights - weights.max()
+            logs -= np.log(np.exp(logs).sum())
+            words = np.log(len(STIMULUS)) + np.log(len(KNOWLEDGE) if scene.history else 1)
+            yield float((logs.min() if choice is None else logs[choice]) - words)
 
 
 def _scene(request: Request) -> SceneView:

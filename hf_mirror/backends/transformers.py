@@ -10,41 +10,22 @@ import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mirror.backends import Generation, Request
+from hf_mirror.backends import Generation, Request, no_pattern
+from hf_mirror.backends.tokens import Chat, Question, in_common, softmax
 from hf_mirror.errors import ConfigError
-from hf_mirror.identity import seed
 from hf_mirror.weights import load_causal_lm, resolve
 
 if TYPE_CHECKING:
     import torch
 
 WINDOW = 256  # requests that are sorted by length together; results leave in order, window by window
-CLOSING = "]"  # what follows a label after an open bracket, as in `Behavior: [A]`
 
 
-def continuations(rows: Sequence[Sequence[int]]) -> tuple[int, list[tuple[int, ...]]]:
-    """Where tokenisations of one context with different labels part, and what then tells the labels apart.
-
-    `rows`: the K token lists of context + label + closing. Returns the number of leading tokens they share and K
-    tails. Trailing tokens that all tails share are left out as long as no tail becomes the beginning of another:
-    the tails stay disjoint events, and in the usual case (one letter, then the bracket) each is a single token.
-    """
-    agree = [len(set(column)) == 1 for column in zip(*rows, strict=False)]
-    shared = agree.index(False) if False in agree else len(agree)
-    tails = [tuple(row[shared:]) for row in rows]
-    while len({tail[-1:] for tail in tails}) == 1 and _prefix_free(shorter := [tail[:-1] for tail in tails]):
-        tails = shorter
-    return shared, tails
-
-
-def _prefix_free(tails: Sequence[tuple[int, ...]]) -> bool:
-    ordered = sorted(tails)
-    return all(tails) and all(b[: len(a)] != a for a, b in pairwise(ordered))
+READ_AT_ONCE = 16  # answers are read at every position, and logits of long batches are the largest tensors by far
 
 
 @dataclass(frozen=True)
@@ -54,6 +35,22 @@ class _Row:
     request: int
     ids: list[int]
     reads: list[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Rows that begin with the same `shared` tokens, as all decisions about a scene do; 0 where it is not worth it."""
+
+    shared: int
+    rows: list[_Row]
+
+    @classmethod
+    def of(cls, rows: list[_Row]) -> _Family:
+        """With as much shared as comes before anything that is read."""
+        if len(rows) == 1:
+            return cls(0, rows)
+        first = min(position for row in rows for position, _, _ in row.reads)
+        return cls(min(first, in_common([row.ids for row in rows])), rows)
 
 
 @dataclass
@@ -70,17 +67,12 @@ class _Sample:
 
 
 class TransformersBackend:
-    """Generates and reads with one causal LM through its chat template.
-
-    A model without a chat template is refused (ConfigError): a format made up here would be one that the model was
-    not trained on, and would give other numbers than its own without a word.
-    """
+    """Generates and reads with one causal LM through its chat template."""
 
     def __init__(self, model: str, revision: str | None = None, *, batch_tokens: int = 32_768) -> None:
         """`model`: a folder, or a Hub id with `revision`. `batch_tokens` bounds tokens per forward pass, padding
         included; a single longer request still runs, alone."""
         import torch
-        from transformers import AutoTokenizer
 
         self.model = model
         folder, self.revision = resolve(model, revision)
@@ -88,11 +80,9 @@ class TransformersBackend:
         # Half precision is slow on CPUs and rounds probabilities; GPUs take the weights as they were saved.
         lm = load_causal_lm(folder, model, dtype="auto" if cuda else torch.float32)
         self._lm = lm.to("cuda" if cuda else "cpu").eval()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if not self._tokenizer.chat_template:
-            raise ConfigError(f"{model} has no chat template; choose an instruction-tuned or a trained mirror model")
+        self._chat = Chat(folder, model)
         self._context = getattr(self._lm.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
-        self._stop = _ids(self._lm.generation_config.eos_token_id) | _ids(self._tokenizer.eos_token_id)
+        self._stop = _ids(self._lm.generation_config.eos_token_id) | _ids(self._chat.tokenizer.eos_token_id)
         self._batch_tokens = batch_tokens
         self._partial_logits = "logits_to_keep" in inspect.signature(self._lm.forward).parameters
 
@@ -105,17 +95,18 @@ class TransformersBackend:
         generation settings (penalties, top-k) are not applied. Without `seeds`, they derive from id and index. A
         prompt that fills the context gives an empty text with finish_reason `length`.
         """
+        no_pattern(requests, "transformers")
         for start in range(0, len(requests), WINDOW):
             window = requests[start : start + WINDOW]
-            prompts = self._encode([self._render(request) for request in window])
+            prompts = self._chat.encode([self._chat.render(request) for request in window])
             samples = [s for i, request in enumerate(window) for s in self._samples(request, i, len(prompts[i]))]
             cost = [len(p) + max((s.limit for s in samples if s.prompt == i), default=0) for i, p in enumerate(prompts)]
             fits = [i for i, request in enumerate(window) if request.n and len(prompts[i]) < self._context]
             for batch in self._batches(fits, cost, [request.n for request in window]):
                 self._sample(prompts, [s for i in batch for s in samples if s.prompt == i])
             for s in samples:
-                text = self._tokenizer.decode(s.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                yield Generation(s.request.id, s.index, text, s.finish_reason)
+                text, read = self._chat.decode(s.tokens), len(prompts[s.prompt])
+                yield Generation(s.request.id, s.index, text, s.finish_reason, len(s.tokens), read)
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         """One distribution per request over exactly its labels; see `Backend`.
@@ -130,19 +121,27 @@ class TransformersBackend:
         for start in range(0, len(requests), WINDOW):
             yield from self._read(requests[start : start + WINDOW], labels[start : start + WINDOW])
 
-    def _render(self, request: Request) -> str:
-        chat = self._tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-        return chat + request.prefix
+    def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
+        """The log-probability of each request's prefix; see `Backend`."""
+        for start in range(0, len(requests), WINDOW):
+            scores, families = [], []
+            for i, request in enumerate(requests[start : start + WINDOW]):
+                ids, before = self._chat.answer(request)
+                scores.append(np.array([np.nan if len(ids) > self._context else 0.0]))
+                if len(ids) <= self._context:
+                    reads = [(position, ids[position + 1], 0) for position in range(before - 1, len(ids) - 1)]
+                    families.append(_Family(0, [_Row(i, ids, reads)]))
+            self._score_all(families, scores, self._batch_tokens // READ_AT_ONCE)
+            yield from (float(score[0]) for score in scores)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        # The template has written the special tokens already.
-        return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-    def _batches(self, rows: Sequence[int], length: Sequence[int], repeats: Sequence[int]) -> Iterator[list[int]]:
+    def _batches(
+        self, rows: Sequence[int], length: Sequence[int], repeats: Sequence[int], most: int | None = None
+    ) -> Iterator[list[int]]:
         """`rows` from long to short, so that the widest batch comes first, cut by padded tokens."""
         batch: list[int] = []
+        most = most or self._batch_tokens
         for row in sorted(rows, key=lambda i: (-length[i], i)):
-            if batch and (sum(repeats[i] for i in batch) + repeats[row]) * length[batch[0]] > self._batch_tokens:
+            if batch and (sum(repeats[i] for i in batch) + repeats[row]) * length[batch[0]] > most:
                 yield batch
                 batch = []
             batch.append(row)
@@ -150,9 +149,7 @@ class TransformersBackend:
             yield batch
 
     def _samples(self, request: Request, position: int, used: int) -> list[_Sample]:
-        if request.seeds and len(request.seeds) != request.n:
-            raise ConfigError(f"request {request.id} has {len(request.seeds)} seeds for {request.n} samples")
-        seeds = request.seeds or [seed("sample", request.id, i) for i in range(request.n)]
+        seeds = [request.sample_seed(i) for i in range(request.n)]
         limit = max(0, min(request.max_tokens, self._context - used))
         uniforms = [np.random.default_rng(s).random(limit) for s in seeds]
         return [_Sample(request, i, position, limit, u) for i, u in enumerate(uniforms)]
@@ -196,37 +193,59 @@ class TransformersBackend:
 
     def _read(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         scores = [np.zeros(len(row)) for row in labels]
-        rows: list[_Row] = []
+        families: dict[str, list[_Row]] = {}
         for i, (request, names) in enumerate(zip(requests, labels, strict=True)):
-            if len(set(names)) != len(names) or not names:
-                raise ConfigError(f"request {request.id} has labels {list(names)}; expected one or more, all different")
-            context, closing = self._render(request), CLOSING if request.prefix.endswith("[") else ""
-            found = _rows(i, self._encode([context + name + closing for name in names]))
-            if max(len(row.ids) for row in found) > self._context:
+            question = self._chat.question(request, names)
+            if question.longest > self._context:
                 scores[i][:] = np.nan
             elif len(names) > 1:
-                rows += found
-        for batch in self._batches(range(len(rows)), [len(row.ids) for row in rows], [1] * len(rows)):
-            self._score([rows[i] for i in batch], scores)
-        for row in scores:
-            exponentials = np.exp(row - row.max())
-            yield exponentials / exponentials.sum()
+                families.setdefault(request.messages[-1]["content"], []).extend(_rows(i, question))
+        self._score_all([_Family.of(rows) for rows in families.values()], scores)
+        yield from map(softmax, scores)
 
-    def _score(self, rows: list[_Row], scores: list[np.ndarray]) -> None:
-        """Adds the log-probabilities that `rows` read to their requests' scores."""
+    def _score_all(self, families: list[_Family], scores: list[np.ndarray], most: int | None = None) -> None:
+        """Adds the log-probabilities that all rows read to their requests' scores."""
+        for alone in (True, False):
+            these = [family for family in families if (family.shared == 0) == alone]
+            length = [max(len(row.ids) for row in family.rows) for family in these]
+            for batch in self._batches(range(len(these)), length, [len(family.rows) for family in these], most):
+                self._score([these[i] for i in batch], scores)
+
+    def _score(self, families: list[_Family], scores: list[np.ndarray]) -> None:
+        """One batch. What a family's rows begin with is read once, then the rest of every row."""
         import torch
 
+        rows = [(place, row) for place, family in enumerate(families) for row in family.rows]
+        start = [families[place].shared for place, _ in rows]
         with torch.inference_mode():
-            ids, mask = self._pad([row.ids for row in rows], left=False)
-            positions = sorted({position for row in rows for position, _, _ in row.reads})
-            keep = torch.tensor(positions, dtype=torch.long, device=ids.device)
-            logits = self._forward(ids, mask, keep=keep, use_cache=False).logits
+            ids, mask = self._pad([row.ids[first:] for (_, row), first in zip(rows, start, strict=True)], left=False)
+            more: dict[str, Any] = {"use_cache": False}
+            if families[0].shared:
+                begin, before = self._pad([family.rows[0].ids[: family.shared] for family in families], left=True)
+                positions = (before.cumsum(1) - 1).clamp(min=0)
+                cache = self._forward(begin, before, position_ids=positions, keep=1, use_cache=True).past_key_values
+                whose = torch.tensor([place for place, _ in rows], device=ids.device)
+                cache.batch_select_indices(whose)
+                offset = torch.tensor(start, device=ids.device)[:, None]
+                more = {"use_cache": True, "past_key_values": cache,
+                        "position_ids": offset + torch.arange(ids.shape[1], device=ids.device)}  # fmt: skip
+                mask = torch.cat([before[whose], mask], dim=1)
+            reads = [
+                [(p - first, token, label) for p, token, label in row.reads]
+                for (_, row), first in zip(rows, start, strict=True)
+            ]
+            wanted = sorted({position for here in reads for position, _, _ in here})
+            keep = torch.tensor(wanted, dtype=torch.long, device=ids.device)
+            logits = self._forward(ids, mask, keep=keep, **more).logits
             logits = logits if self._partial_logits else logits[:, keep]
-            for index, row in enumerate(rows):
-                here = [positions.index(position) for position, _, _ in row.reads]
-                logprobs = torch.log_softmax(logits[index, here].double(), dim=-1).cpu().numpy()
-                for line, (_, token, label) in enumerate(row.reads):
-                    scores[row.request][label] += logprobs[line, token]
+            column = {position: i for i, position in enumerate(wanted)}
+            for index, (_, row) in enumerate(rows):
+                at = torch.tensor([column[position] for position, _, _ in reads[index]], device=ids.device)
+                tokens = torch.tensor([token for _, token, _ in reads[index]], device=ids.device)
+                logprobs = torch.log_softmax(logits[index, at].double(), dim=-1)
+                found = logprobs.gather(1, tokens[:, None])[:, 0].cpu().numpy()
+                for (_, _, label), value in zip(reads[index], found, strict=True):
+                    scores[row.request][label] += value
 
     def _pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
@@ -245,14 +264,13 @@ class TransformersBackend:
         return self._lm(input_ids=ids, attention_mask=mask, **settings)
 
 
-def _rows(request: int, rows: list[list[int]]) -> list[_Row]:
-    """What to read for one request, from the tokenisations of its K continuations."""
-    shared, tails = continuations(rows)
-    if all(len(tail) == 1 for tail in tails):
-        return [_Row(request, rows[0][:shared], [(shared - 1, tail[0], k) for k, tail in enumerate(tails)])]
-    context = rows[0][:shared]
+def _rows(request: int, question: Question) -> list[_Row]:
+    """What to read for one request."""
+    context, tails = question.context, question.tails
+    if question.one_token_each:
+        return [_Row(request, context, [(len(context) - 1, tail[0], k) for k, tail in enumerate(tails)])]
     return [
-        _Row(request, [*context, *tail[:-1]], [(shared - 1 + j, token, k) for j, token in enumerate(tail)])
+        _Row(request, [*context, *tail[:-1]], [(len(context) - 1 + j, token, k) for j, token in enumerate(tail)])
         for k, tail in enumerate(tails)
     ]
 

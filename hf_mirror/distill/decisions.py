@@ -15,15 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
-from hf_mirror.rationales import ROLES, SPLITS
+from hf_mirror.rationales.shards import ROLES, SPLITS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Columns = dict[str, np.ndarray]
 Model = tuple[str, str]  # name, revision
 
-SHOWN = ["scene_id", "choice_index", "exposure.list.element.asof_count"]
+SHOWN = ["scene_id", "user_id", "gap_seconds", "choice_index", "exposure.list.element.asof_count"]
 WRITTEN = [
     "scene_id",
     "role",
@@ -34,11 +35,14 @@ WRITTEN = [
     "model",
     "model_revision",
 ]
-READ = ["scene_id", "role", "sample_index", "reader", "reader_revision", "choice_probs"]
+READ = ["scene_id", "role", "sample_index", "reader", "reader_revision", "choice_probs", "ifd"]
+DIRECT = ["scene_id", "reader", "reader_revision", "choice_probs"]
 
 
 def read_scenes(folder: Path) -> Columns:
-    """The train and validation scenes of a domain: id, split, row, K, truth and its as-of count, each [scenes]."""
+    """The train and validation scenes of a domain: id, split, row, K, truth and its as-of count, the user's number of
+    events in the whole log (0 where there is no log) and the seconds since the last one (NaN for none); each [scenes].
+    """
     paths = [folder / "scenes" / f"{split}.parquet" for split in SPLITS]
     tables = [_read(path, SHOWN) for path in paths]
     table = pa.concat_tables(tables)
@@ -59,7 +63,38 @@ def read_scenes(folder: Path) -> Columns:
         "n_options": n_options.astype(np.int64),
         "truth": truth.astype(np.int64),
         "popularity": counts[first + truth].astype(np.float64),
+        "activity": _activity(folder, table["user_id"]),
+        "gap": pc.cast(table["gap_seconds"], pa.float64()).to_numpy(),
     }
+
+
+def _activity(folder: Path, users: pa.ChunkedArray) -> Ints:
+    """How many events each of these users has in the domain's log."""
+    path = folder / "tables" / "events.parquet"
+    if not path.is_file():
+        return np.zeros(len(users), np.int64)
+    ours = pc.unique(users)
+    counts = np.zeros(len(ours) + 1, np.int64)
+    for batch in _open(path).iter_batches(1 << 20, columns=["user_id"]):
+        at = pc.fill_null(pc.index_in(batch["user_id"], ours), len(ours)).to_numpy()
+        counts += np.bincount(at, minlength=len(counts))
+    return counts[pc.index_in(users, ours).to_numpy()]
+
+
+def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
+    """H(P(Y|X)) of each scene by a reading without a thought, as a share of log2 K (NaN for none), and who read."""
+    paths = role_files(folder, "readings", "direct")
+    found = np.full(len(scenes["scene_id"]), np.nan)
+    if not paths:
+        return found, set()
+    table = pa.concat_tables([_read(path, DIRECT) for path in paths])
+    scene = _scene_index(folder / "readings" / "direct", table, pa.array(scenes["scene_id"].tolist(), pa.string()))
+    start, length, _, values = _probabilities(table["choice_probs"])
+    for k in np.unique(scenes["n_options"]).tolist():
+        here = np.flatnonzero((length == k) & (scenes["n_options"][scene] == k))
+        probs = values[start[here, None] + np.arange(k)]
+        found[scene[here]] = uncertainty.entropy(probs, normalise=True)
+    return found, set(_distinct(table, "reader", "reader_revision"))
 
 
 def read_role(folder: Path, role: str, scenes: Columns) -> tuple[Columns, Model, set[Model], dict[str, Any]]:
@@ -104,7 +139,7 @@ def role_files(folder: Path, kind: str, role: str) -> list[Path]:
 
 
 def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes: Columns) -> Columns:
-    known, n_options = pa.array(scenes["scene_id"], pa.string()), scenes["n_options"]
+    known, n_options = pa.array(scenes["scene_id"].tolist(), pa.string()), scenes["n_options"]
     scene = _scene_index(folder / "rationales" / role, written, known)
     sample = written["sample_index"].to_numpy().astype(np.int64)
     width = int(max(pc.max(written["sample_index"]).as_py() or 0, pc.max(readings["sample_index"]).as_py() or 0)) + 1
@@ -112,11 +147,14 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
     reading_scene = _scene_index(folder / "readings" / role, readings, known)
     reading_key = reading_scene * width + readings["sample_index"].to_numpy()
     for kind, keys in (("rationales", key), ("readings", reading_key)):
-        if len(np.unique(keys)) != len(keys):
+        if len(keys) and np.bincount(keys).max() > 1:
             raise DataError(
                 f"{folder / kind / role} holds the same (scene_id, sample_index) twice; delete the old shards"
             )
-    at = pc.fill_null(pc.index_in(pa.array(key), pa.array(reading_key)), -1).to_numpy().astype(np.int64)
+    # Arrow makes arrays of NumPy's with pandas at hand, which takes longer to import than all of this.
+    place = np.full(len(known) * width, -1)
+    place[reading_key] = np.arange(len(reading_key))
+    at = place[key]
     parsed = pc.and_(pc.is_null(written["parse_error"]), pc.is_valid(written["stated_choice"])).to_numpy()
     unread = int((parsed & (at < 0)).sum())
     if unread:
@@ -143,6 +181,7 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
         "stated": np.where(parsed, pc.fill_null(written["stated_choice"], -1).to_numpy(), -1),
         "usable": parsed & read,
         "start": start[at],
+        "ifd": np.where(at >= 0, pc.cast(readings["ifd"], pa.float64()).to_numpy()[at], np.nan),
         "values": values,
     }
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
-from hf_mirror.distill.decisions import Columns, Floats, Ints, Model, merge, read_role, read_scenes
-from hf_mirror.rationales import ROLES
+from hf_mirror.distill.decisions import Columns, Floats, Ints, Model, merge, read_direct, read_role, read_scenes
+from hf_mirror.rationales.shards import ROLES
 
 MINIMUM_DECISIONS = 2
 REASONS = (
@@ -49,26 +49,31 @@ class Domain:
     report: dict[str, Any]
 
 
-def score_domain(folder: Path) -> Domain:
-    """Reads, joins and scores everything of one domain folder. Raises DataError where rows do not belong together."""
+def score_domain(folder: Path, rejected_role: str = "either") -> Domain:
+    """Reads, joins and scores everything of one domain folder. Raises DataError where rows do not belong together.
+
+    Decisions of `rejected_role` alone are rejected, or of either role.
+    """
     scenes = read_scenes(folder)
     n_options = scenes["n_options"]
     roles = {role: read_role(folder, role, scenes) for role in ROLES}
     decisions = merge([columns for columns, _, _, _ in roles.values()])
     scores: Columns = {"n_options": n_options} | {side: np.full(len(n_options), -1) for side in ("chosen", "rejected")}
     for k in np.unique(n_options).tolist():
-        for name, values in _score_group(scenes, decisions, k).items():
+        for name, values in _score_group(scenes, decisions, k, rejected_role).items():
             scores.setdefault(name, np.full(len(n_options), np.nan))[n_options == k] = values
+    scores["direct_entropy"], direct_readers = read_direct(folder, scenes)
+    scores["chosen_ifd"] = np.where(scores["chosen"] >= 0, decisions["ifd"][scores["chosen"]], np.nan)
     report = {
         "decisions": {role: losses for role, (_, _, _, losses) in roles.items()},
         "uncertainty": {role: _mean_uncertainty(scores, role) for role in ROLES},
     }
     writers = {role: writer for role, (_, writer, _, _) in roles.items()}
-    readers = {reader for _, _, found, _ in roles.values() for reader in found}
+    readers = direct_readers.union(*(found for _, _, found, _ in roles.values()))
     return Domain(folder, scenes, decisions, scores, _outcome(scores), writers, readers, report)
 
 
-def _score_group(scenes: Columns, decisions: Columns, k: int) -> Columns:
+def _score_group(scenes: Columns, decisions: Columns, k: int, rejected_role: str) -> Columns:
     """Scores, and the chosen and rejected decision (-1 for none), of all scenes with K = `k` options."""
     members = np.flatnonzero(scenes["n_options"] == k)
     local = np.full(len(scenes["n_options"]), -1)
@@ -89,7 +94,8 @@ def _score_group(scenes: Columns, decisions: Columns, k: int) -> Columns:
     stated = np.where(usable, decisions["stated"][index], -1)
     right = usable & (stated == scenes["truth"][members, None, None])
     correct = right & _argmax_is(probs, scenes["truth"][members])
-    choices = _choose(uncertainty.entropy(probs, normalise=True), correct, usable & ~right, index)
+    rejectable = np.array([rejected_role in (role, "either") for role in ROLES])[:, None]
+    choices = _choose(uncertainty.entropy(probs, normalise=True), correct, usable & ~right & rejectable, index)
     return {**choices, **_role_scores(probs, right), **{f"{r}_written": n[i::2] for i, r in enumerate(ROLES)}}
 
 

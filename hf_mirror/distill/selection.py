@@ -24,6 +24,12 @@ def hit_above_chance(scores: Mapping[str, np.ndarray]) -> Floats:
     return np.where(by_luck < 0.05, 0.0, np.nan)
 
 
+def difficult_but_learnable(scores: Mapping[str, np.ndarray]) -> Floats:
+    """The instruction-following difficulty of the chosen decision; NaN from 1 on, where the prompt does not help the
+    reader to expect it (Li et al., https://arxiv.org/abs/2308.12032)."""
+    return np.where(scores["chosen_ifd"] < 1, scores["chosen_ifd"], np.nan)
+
+
 # One function per rule: scores of scenes with a pair → preference, larger first; NaN refuses the scene.
 RULES: dict[str, Callable[[Mapping[str, np.ndarray]], Floats]] = {
     "uncertainty_gap": lambda scores: scores["uncertainty_gap"],
@@ -31,7 +37,10 @@ RULES: dict[str, Callable[[Mapping[str, np.ndarray]], Floats]] = {
     "high_accuracy": lambda scores: scores["teacher_hit_rate"],
     "low_accuracy": lambda scores: -scores["teacher_hit_rate"],
     "hit_above_chance": hit_above_chance,
+    "ifd": difficult_but_learnable,
+    "direct": lambda scores: scores["direct_entropy"],  # what the reader finds hard without a thought
 }
+NEEDS = {"ifd": ("chosen_ifd", "mirror read --ifd"), "direct": ("direct_entropy", "mirror read")}
 
 
 def largest_remainder(weights: Sequence[int], total: int, capacities: Sequence[int]) -> list[int]:

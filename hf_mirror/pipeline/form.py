@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_mirror.backends import Engine
 from hf_mirror.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine and its model."""
-
-    backend: str
-    model: str
-    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,11 +22,30 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Read:
+    """Who reads, and what besides (rationales.ReadSettings)."""
+
+    backend: str
+    model: str
+    revision: str | None = None
+    ifd: bool = False
+    masked: bool = False
+
+    @property
+    def engine(self) -> Engine:
+        """The reader."""
+        return Engine(self.backend, self.model, self.revision)
+
+
+@dataclass(frozen=True)
 class Distill:
-    """The rule that selects pairs, and how many it keeps."""
+    """The rule that selects pairs, how many it keeps, whose wrong decision is rejected, and whether scenes that the
+    teacher never hits become direct rows (distill.distill)."""
 
     rule: str = "uncertainty_gap"
     size: int = 10_000
+    rejected_role: str = "either"
+    rescue: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Pipeline:
     out: str
     builders: tuple[str, ...]
     write: Write
-    read: Engine
+    read: Read
     train: Train
     scenes: int = 1000
     regime: str = "popularity_matched"

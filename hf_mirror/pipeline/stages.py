@@ -11,16 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hf_mirror import PROJECT, backends, rationales
+from hf_mirror import PROJECT, rationales
+from hf_mirror.backends import Engine
 from hf_mirror.build import BuildSettings, build
 from hf_mirror.domains import Domain, import_file
 from hf_mirror.domains import load as load_domain
 from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_json, write_json
-from hf_mirror.pipeline.form import Engine, Pipeline
+from hf_mirror.pipeline.form import Pipeline
 from hf_mirror.pipeline.stamps import Stamps
 from hf_mirror.pipeline.training import train
 from hf_mirror.progress import progress, say
+from hf_mirror.rationales import Meter
 
 
 class Run:
@@ -93,7 +95,7 @@ class Run:
             "read",
             asdict(self.pipeline.read),
             self._files("*/scenes/*", "*/rationales/*/*.parquet"),
-            lambda: self._files("*/readings/*/*.parquet"),
+            lambda: self._files("*/readings/*/*.parquet", "*/quality.json"),
             self._read,
         )
 
@@ -106,9 +108,9 @@ class Run:
         self.stamps.run(
             "distill",
             {**asdict(chosen), "seed": self.pipeline.seed},
-            self._files("*/scenes/*", "*/rationales/*/*.parquet", "*/readings/*/*.parquet"),
-            lambda: self._files("preferences.json", "*/preferences/*"),
-            lambda: distill(self.out, rule=chosen.rule, size=chosen.size, seed=self.pipeline.seed),
+            self._files("*/scenes/*", "*/rationales/*/*.parquet", "*/readings/*/*.parquet", "*/quality.json"),
+            lambda: self._files("preferences.json", "preferences.html", "*/preferences/*", "*/rescued/*"),
+            lambda: distill(self.out, **asdict(chosen), seed=self.pipeline.seed),
         )
         self.stamps.run(
             "bench",
@@ -171,15 +173,15 @@ class Run:
             say(f"  {domain.name}: {warning}")
 
     def _write(self, role: str, engine: Engine, settings: rationales.WriteSettings) -> None:
-        backend = backends.load(engine.backend, engine.model, engine.revision)
         with progress(rationales.count_scenes(self.out), f"  {role} writes") as advance:
-            rationales.write(self.out, role, backend, settings, advance)
+            rationales.write(self.out, role, engine.load(), settings, Meter(advance))
 
     def _read(self) -> None:
-        engine = self.pipeline.read
-        backend = backends.load(engine.backend, engine.model, engine.revision)
-        with progress(2 * rationales.count_scenes(self.out), "  reader reads") as advance:
-            rationales.read(self.out, backend, advance)
+        chosen = self.pipeline.read
+        settings = rationales.ReadSettings(chosen.ifd, chosen.masked)
+        with progress(3 * rationales.count_scenes(self.out), "  reader reads") as advance:
+            rationales.read(self.out, chosen.engine.load(), settings, Meter(advance))
+        rationales.count_read(self.out)
 
     def _train(self, method: str, arguments: list[str], base: Path | None = None) -> None:
         student, output = self.pipeline.train.student, self._model(method)
@@ -193,7 +195,7 @@ class Run:
         self.stamps.run(
             method,
             {"arguments": arguments, "accelerate": self.pipeline.train.accelerate},
-            [*parts, *self._files("*/preferences/*")],
+            [*parts, *self._files("*/preferences/*", "*/rescued/*")],
             lambda: (path for path in output.iterdir() if path.is_file()),
             lambda: train(
                 method, config, self.pipeline.train.accelerate, output, arguments, self.out / f"{method}.log"

@@ -20,6 +20,7 @@ Messages = list[dict[str, str]]
 
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ANSWER_PREFIX = "Behavior: ["
+PARTS = ("Stimulus", "Knowledge", "Evaluation")  # of a decision process, before its answer line
 SEPARATOR = "\n\n---\n\n"
 
 _ANSWER = re.compile(r"behaviou?r:\s*\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCII)
@@ -28,6 +29,12 @@ _ANSWER = re.compile(r"behaviou?r:\s*\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCI
 def answer_line(index: int) -> str:
     """`Behavior: [C]` for index 2."""
     return f"{ANSWER_PREFIX}{LABELS[index]}]"
+
+
+def answer_pattern(n_options: int) -> str:
+    """A regular expression of answers to a rationale request: four parts, a line each, and a letter that is there."""
+    parts = "".join(rf"{part}: [^\n]+\n" for part in PARTS)
+    return rf"{parts}{ANSWER_PREFIX[:-1]}\[[A-{LABELS[n_options - 1]}]\]"
 
 
 def rationale_messages(scene_prompt: Messages) -> Messages:

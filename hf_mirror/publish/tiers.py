@@ -32,7 +32,7 @@ from hf_mirror.schema import INDEX, SCORE, SCORES, TEXT, rows_of
 Row = Mapping[str, Any]
 
 KEY = {"scene_id": TEXT, "domain": TEXT, "split": TEXT, "n_options": INDEX, "prompt_sha256": TEXT}
-TELLING_SCORES = frozenset({"teacher_hit_rate", "student_hit_rate", "chosen_entropy", "rejected_entropy"})
+TELLING_SCORES = frozenset({"teacher_hit_rate", "student_hit_rate", "chosen_entropy", "rejected_entropy", "chosen_ifd"})
 CLOSED_SCORES = tuple(name for name in SCORES if name not in TELLING_SCORES)
 
 CLOSED_SCENE = rows_of(KEY)

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from hf_mirror.backends import Request, load
-from hf_mirror.backends.transformers import TransformersBackend, continuations
+from hf_mirror.backends.tokens import continuations
+from hf_mirror.backends.transformers import TransformersBackend
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.prompts import ANSWER_PREFIX
 from recipes import scratch
@@ -108,6 +109,46 @@ def test_batches_do_not_change_probabilities(plain: TransformersBackend) -> None
         np.testing.assert_allclose(probs, alone, rtol=1e-4)
 
 
+def test_what_decisions_share_is_read_once_and_changes_nothing(
+    plain: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decisions about two scenes, between others: fewer tokens pass, the probabilities stay."""
+    scenes = [" ".join([text] * 4) for text in ("What do you take now?", "Star Night or Moon Day?")]
+    asked = [request(scenes[i % 2], f"{'I think. ' * (i % 3)}\n{ANSWER_PREFIX}") for i in range(12)]
+    asked.insert(3, request("Something else"))
+    labels = [list("ABCD")] * len(asked)
+    passed: list[int] = []
+    forward = plain._forward
+
+    def counted(ids: torch.Tensor, mask: torch.Tensor, **settings: object) -> object:
+        passed.append(ids.numel())
+        return forward(ids, mask, **settings)
+
+    monkeypatch.setattr(plain, "_forward", counted)
+    together = list(plain.choice_probs(asked, labels))
+    shared = sum(passed)
+    passed.clear()
+    alone = [p for one in asked for p in plain.choice_probs([one], [list("ABCD")])]
+    assert np.array(together) == pytest.approx(np.array(alone), abs=1e-5)
+    assert shared < 0.7 * sum(passed)
+
+
+def test_an_answer_is_as_likely_as_its_tokens(plain: TransformersBackend) -> None:
+    lm, tokenizer = AutoModelForCausalLM.from_pretrained(plain.model), AutoTokenizer.from_pretrained(plain.model)
+    answer = "I think of tea.\nBehavior: [A]"
+    given, bare = request("What do you take now?", answer), Request("bare", [], answer)
+    chat = tokenizer.apply_chat_template(given.messages, tokenize=False, add_generation_prompt=True)
+    expected = []
+    assert tokenizer.bos_token_id is None
+    whole = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    for context, rest in ((tokenizer(chat, add_special_tokens=False)["input_ids"], whole), (whole[:1], whole[1:])):
+        row = [*context, *rest]
+        logprobs = torch.log_softmax(lm(torch.tensor([row])).logits[0].double(), dim=-1)
+        expected.append(sum(logprobs[i - 1, row[i]].item() for i in range(len(context), len(row))))
+    assert list(plain.answer_logprobs([given, bare])) == pytest.approx(expected, abs=1e-4)
+    assert list(plain.answer_logprobs([bare] * 300))[-1] == pytest.approx(expected[1], abs=1e-4)
+
+
 def test_what_exceeds_the_context_is_not_a_guess(plain: TransformersBackend) -> None:
     short, long = plain.choice_probs([request("tea"), request("tea " * 200)], [["A", "B"], ["A", "B"]])
     assert np.isfinite(short).all() and np.isnan(long).all() and long.shape == (2,)
@@ -147,12 +188,12 @@ def test_samples_follow_the_model(plain: TransformersBackend) -> None:
     n = 4000
     asked = request("tea", "", n=n, seeds=tuple(range(n)), max_tokens=1, temperature=1.0, top_p=0.6)
     texts = [g.text for g in plain.generate([asked])]
-    ids = plain._encode([plain._render(asked)])
+    ids = plain._chat.encode([plain._chat.render(asked)])
     logits = plain._lm(torch.tensor(ids)).logits[0, -1].double()
     probs, order = torch.softmax(logits, -1).sort(descending=True)
     size = int((probs.cumsum(0) - probs < 0.6).sum())
     kept = (probs[:size] / probs[:size].sum()).tolist()
-    names = [plain._tokenizer.decode([i], skip_special_tokens=True) for i in order[:size].tolist()]
+    names = [plain._chat.tokenizer.decode([i], skip_special_tokens=True) for i in order[:size].tolist()]
     assert set(texts) <= set(names)
     for name in set(names):
         share = sum(p for p, other in zip(kept, names, strict=True) if other == name)
@@ -162,9 +203,9 @@ def test_samples_follow_the_model(plain: TransformersBackend) -> None:
 def test_greedy_equals_generate_of_transformers(plain: TransformersBackend) -> None:
     asked = [request(text, "", temperature=0, max_tokens=12) for text in ("tea", "A. Star Night B. Moon Day")]
     for one, found in zip(asked, plain.generate(asked), strict=True):
-        ids = torch.tensor(plain._encode([plain._render(one)]))
+        ids = torch.tensor(plain._chat.encode([plain._chat.render(one)]))
         whole = plain._lm.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
-        assert found.text == plain._tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
+        assert found.text == plain._chat.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
 
 
 def test_finish_reasons(plain: TransformersBackend) -> None:

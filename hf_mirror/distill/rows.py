@@ -1,0 +1,83 @@
+"""Scored scenes as rows: preference pairs, and rescued scenes as direct rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from hf_mirror.distill.decisions import Ints, role_files, take
+from hf_mirror.distill.scoring import KEPT, Domain
+from hf_mirror.prompts import answer_line, direct_messages, rationale_messages
+from hf_mirror.rationales.shards import ROLES, SPLITS
+from hf_mirror.schema import SCORES
+
+
+def pairs(domain: Domain, split: str, rule: str) -> pa.Table:
+    """The kept pairs of one split (schema.PAIR), in the order of their scenes' ids."""
+    kept = np.flatnonzero((domain.outcome == KEPT) & (domain.scenes["split"] == split))
+    kept = kept[np.argsort(domain.scenes["scene_id"][kept])]
+    prompts = take([domain.folder / "scenes" / f"{s}.parquet" for s in SPLITS], ["prompt"], domain.scenes["row"][kept])
+    sides = {side: domain.scores[side][kept] for side in ("chosen", "rejected")}
+    chosen, rejected = (_answers(domain, decisions) for decisions in sides.values())
+    roles = {f"{side}_role": np.array(ROLES)[domain.decisions["role"][d]].tolist() for side, d in sides.items()}
+    columns = {
+        "scene_id": domain.scenes["scene_id"][kept].tolist(),
+        "domain": [domain.folder.name] * len(kept),
+        "split": [split] * len(kept),
+        "n_options": domain.scenes["n_options"][kept].tolist(),
+        "prompt": _chats("user", [rationale_messages(p)[0]["content"] for p in prompts["prompt"].to_pylist()]),
+        "completion": chosen,
+        "chosen": chosen,
+        "rejected": rejected,
+        **roles,
+        "rule": [rule] * len(kept),
+        "scores": pa.StructArray.from_arrays([_nullable(domain.scores[name][kept]) for name in SCORES], list(SCORES)),
+    }
+    return pa.table(columns)
+
+
+def rescued(domain: Domain, split: str) -> pa.Table:
+    """The scenes of one split that no teacher decision hits, as direct rows (schema.RESCUED), by their ids."""
+    here = (domain.scenes["split"] == split) & (domain.outcome == "no_correct_teacher_decision")
+    at = np.flatnonzero(here & (domain.scores["teacher_hits"] == 0))
+    at = at[np.argsort(domain.scenes["scene_id"][at])]
+    prompts = take([domain.folder / "scenes" / f"{s}.parquet" for s in SPLITS], ["prompt"], domain.scenes["row"][at])
+    columns = {
+        "scene_id": domain.scenes["scene_id"][at].tolist(),
+        "domain": [domain.folder.name] * len(at),
+        "split": [split] * len(at),
+        "n_options": domain.scenes["n_options"][at].tolist(),
+        "prompt": _chats("user", [direct_messages(prompt)[0]["content"] for prompt in prompts["prompt"].to_pylist()]),
+        "completion": _chats("assistant", [answer_line(truth) for truth in domain.scenes["truth"][at]]),
+    }
+    return pa.table(columns)
+
+
+def _answers(domain: Domain, decisions: Ints) -> pa.ListArray:
+    """What the models wrote for these decisions, as assistant messages."""
+    texts = np.full(len(decisions), "", dtype=object)
+    for code, role in enumerate(ROLES):
+        mine = np.flatnonzero(domain.decisions["role"][decisions] == code)
+        rows = domain.decisions["row"][decisions[mine]]
+        paths = role_files(domain.folder, "rationales", role)
+        texts[mine] = [text.strip() for text in take(paths, ["text"], rows)["text"].to_pylist()]
+        # Where the model spelled the answer line another way: its thought, and the line as we define it.
+        lines = [answer_line(choice) for choice in domain.decisions["stated"][decisions[mine]]]
+        odd = np.array([line not in text for line, text in zip(lines, texts[mine], strict=True)], dtype=bool)
+        thoughts = take(paths, ["thought"], rows[odd])["thought"].to_pylist()
+        texts[mine[odd]] = [f"{t}\n{lines[i]}".lstrip() for t, i in zip(thoughts, np.flatnonzero(odd), strict=True)]
+    return _chats("assistant", texts.tolist())
+
+
+def _nullable(values: np.ndarray) -> pa.Array:
+    """Null where NaN."""
+    return pa.array([None if value != value else value for value in values.tolist()], pa.float32())
+
+
+def _chats(role: str, contents: list[str]) -> pa.ListArray:
+    """One-message chats as Arrow, without a Python dict per row."""
+    n = len(contents)
+    message = pa.StructArray.from_arrays(
+        [pa.array([role] * n, pa.string()), pa.array(contents, pa.string())], ["role", "content"]
+    )
+    return pa.ListArray.from_arrays(pa.array(range(n + 1), pa.int32()), message)

@@ -1,0 +1,209 @@
+"""One fixed reader reads P(choice | scene, thought) for both roles, and P(choice | scene) without any thought."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mirror.backends import Backend, Request, SceneView
+from hf_mirror.errors import DataError
+from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
+from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Messages, answer_line, direct_messages, rationale_messages
+from hf_mirror.rationales.meter import Meter
+from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, same_work, scene_digest, shards, stamp
+from hf_mirror.rendering import Renderer
+from hf_mirror.schema import READING
+
+DIRECT = "direct"  # what stands for a role where nobody thought
+TEACHER = ROLES[0]
+MASK = "…"
+NOTHING: Messages = []  # no prompt at all
+_LETTER = re.compile(r"\[[A-Z]\]|\b(?:[Oo]ption|[Cc]hoice|[Ll]etter) [A-Z]\b")
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """What is read besides. `ifd`: the instruction-following difficulty of the teacher's decisions, for rule `ifd`.
+    `masked`: the choice from the thought alone, without profile and history and with titles and letters masked, for
+    the consistency of thought and choice. Each is a second reading of what it reads."""
+
+    ifd: bool = False
+    masked: bool = False
+
+
+def read(
+    directory: Path,
+    backend: Backend,
+    settings: ReadSettings | None = None,
+    meter: Meter | None = None,
+    part: Part | None = None,
+) -> None:
+    """Reads both roles with one reader: `DIR/<domain>/readings/{teacher,student,direct}/*.parquet`, or `part` of it.
+
+    The reader sees the prompt, the thought without its answer line, and the beginning of the answer line. Decisions
+    that do not parse are not read.
+    """
+    settings, meter, part = settings or ReadSettings(), meter or Meter(), part or Part()
+    prepare_read(directory, backend, settings, part)
+    for folder in domain_folders(directory):
+        renderer = Renderer.of_run(folder)
+        for role in (*ROLES, DIRECT):
+            source, out = folder / "rationales" / role, folder / "readings" / role
+            for name, scenes in shards(folder, part):
+                if (out / name).exists():
+                    meter.found(len(scenes))
+                elif role == DIRECT:
+                    write_rows(out / name, _read_direct(scenes, renderer, backend), READING)
+                    meter.made(len(scenes))
+                else:
+                    if not (source / name).exists():
+                        raise DataError(
+                            f"{source / name} is missing; run `mirror rationales` for the {role} to its end"
+                        )
+                    written = read_rows(source / name)
+                    write_rows(out / name, _read(scenes, written, renderer, backend, settings), READING)
+                    meter.made(len(scenes))
+
+
+def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part: Part) -> None:
+    """Makes sure that the readings that are there are of what is written now, by this reader."""
+    reader = {"model": backend.model, "revision": backend.revision}
+    for folder in domain_folders(directory):
+        for role in ROLES:
+            source = folder / "rationales" / role
+            if not source.is_dir():
+                raise DataError(f"{source} is missing; run `mirror rationales {directory} --role {role}` first")
+            hashes = {path.name: sha256_file(path) for path in sorted(source.glob("*.parquet"))}
+            work = {**reader, **asdict(settings), "written": read_json(stamp(source)), "shards": hashes}
+            same_work(folder / "readings" / role, work, part.alone)
+        same_work(folder / "readings" / DIRECT, {**reader, "scenes": scene_digest(folder)}, part.alone)
+
+
+def count_read(directory: Path) -> dict[str, Any]:
+    """Per domain and role: decisions, read, over-length. Writes `<domain>/quality.json` (quality.quality)."""
+    from hf_mirror.rationales.quality import quality  # with Polars, which distillation does without
+
+    found: dict[str, Any] = {}
+    for folder in domain_folders(directory):
+        for role in ROLES:
+            totals: Counter[str] = Counter()
+            for path in sorted((folder / "readings" / role).glob("*.parquet")):
+                readings = read_rows(path)
+                totals["decisions"] += len(read_rows(folder / "rationales" / role / path.name))
+                totals["read"] += len(readings)
+                totals["over_length"] += sum(row["choice_probs"] is None for row in readings)
+            found.setdefault(folder.name, {})[role] = dict(totals)
+        write_json(folder / "quality.json", quality(folder))
+    return found
+
+
+def _read(
+    scenes: list[Row], rationales: list[Row], renderer: Renderer, backend: Backend, settings: ReadSettings
+) -> Iterator[Row]:
+    by_id = {scene["scene_id"]: scene for scene in scenes}
+    parsed = [row for row in rationales if row["parse_error"] is None]
+    strangers = {row["scene_id"] for row in parsed} - set(by_id)
+    if strangers:
+        raise DataError(f"rationales of scene {min(strangers)} do not belong to these scenes; write them again")
+    views = {scene_id: renderer.view(scene) for scene_id, scene in by_id.items()}
+    prompts = {scene_id: rationale_messages(scene["prompt"]) for scene_id, scene in by_id.items()}
+    labels = [LABELS[: len(by_id[row["scene_id"]]["exposure"])] for row in parsed]
+
+    def requests(messages: dict[str, Any], thoughts: Sequence[str], views: Mapping[str, SceneView]) -> list[Request]:
+        return [
+            Request(
+                id=f"{row['scene_id']}/{row['role']}/{row['sample_index']}",
+                messages=messages[row["scene_id"]],
+                prefix=f"{thought}\n{ANSWER_PREFIX}",
+                scene=views[row["scene_id"]],
+            )
+            for row, thought in zip(parsed, thoughts, strict=True)
+        ]
+
+    given = requests(prompts, [row["thought"] for row in parsed], views)
+    probs = backend.choice_probs(given, labels)
+    masked: Iterator[np.ndarray | None] = iter([None] * len(parsed))
+    if settings.masked:
+        bare = {scene_id: rationale_messages(renderer.options_only(scene)) for scene_id, scene in by_id.items()}
+        hidden = [mask(row["thought"], views[row["scene_id"]]) for row in parsed]
+        alone = {scene_id: replace(view, history=()) for scene_id, view in views.items()}
+        masked = iter(backend.choice_probs(requests(bare, hidden, alone), labels))
+    ifd = _ifd(parsed, prompts, views, backend) if settings.ifd else iter([None] * len(parsed))
+    for row, found, without, difficulty in zip(parsed, probs, masked, ifd, strict=True):
+        yield {
+            **_reading(row["scene_id"], row["role"], row["sample_index"], backend, found),
+            "masked_choice_probs": None if without is None else _floats(without),
+            "ifd": difficulty,
+        }
+
+
+def _read_direct(scenes: list[Row], renderer: Renderer, backend: Backend) -> Iterator[Row]:
+    requests = [
+        Request(
+            id=f"{scene['scene_id']}/{DIRECT}",
+            messages=direct_messages(scene["prompt"]),
+            prefix=ANSWER_PREFIX,
+            scene=renderer.view(scene),
+        )
+        for scene in scenes
+    ]
+    labels = [LABELS[: len(scene["exposure"])] for scene in scenes]
+    for scene, probs in zip(scenes, backend.choice_probs(requests, labels), strict=True):
+        yield {**_reading(scene["scene_id"], DIRECT, 0, backend, probs), "masked_choice_probs": None, "ifd": None}
+
+
+def _ifd(
+    rows: list[Row], prompts: dict[str, Any], views: dict[str, SceneView], backend: Backend
+) -> Iterator[float | None]:
+    """The reader's loss on a teacher's answer given the prompt, divided by its loss on the answer alone: 1 where the
+    prompt does not help at all (Li et al., From Quantity to Quality, https://arxiv.org/abs/2308.12032). Both losses
+    are of the same tokens, so that sums will do for means. None for the student's, which are never chosen."""
+    answers = [f"{row['thought']}\n{answer_line(row['stated_choice'])}" for row in rows]
+    asked = [
+        Request(
+            id=f"{row['scene_id']}/{row['role']}/{row['sample_index']}",
+            messages=messages,
+            prefix=answer,
+            scene=views[row["scene_id"]],
+        )
+        for row, answer in zip(rows, answers, strict=True)
+        if row["role"] == TEACHER
+        for messages in (prompts[row["scene_id"]], NOTHING)
+    ]
+    logprobs = iter(backend.answer_logprobs(asked))
+    for row in rows:
+        if row["role"] != TEACHER:
+            yield None
+            continue
+        given, alone = next(logprobs), next(logprobs)
+        yield given / alone if alone < 0 and given == given else None
+
+
+def _reading(scene_id: str, role: str, sample: int, backend: Backend, probs: np.ndarray) -> Row:
+    return {
+        "scene_id": scene_id,
+        "role": role,
+        "sample_index": sample,
+        "reader": backend.model,
+        "reader_revision": backend.revision,
+        "choice_probs": _floats(probs),
+    }
+
+
+def _floats(probs: np.ndarray) -> list[float] | None:
+    return None if np.isnan(probs).any() else [float(p) for p in probs]
+
+
+def mask(thought: str, view: SceneView) -> str:
+    """The thought with the titles of all items that its prompt shows, and letters that name options, masked."""
+    attributes = [option.attributes for option in view.options] + [seen.attributes for seen in view.history]
+    shown = [str(found.get("title") or "") for found in attributes]
+    for title in sorted({title for title in shown if title}, key=lambda title: (-len(title), title)):
+        thought = thought.replace(title, MASK)
+    return _LETTER.sub(MASK, thought)

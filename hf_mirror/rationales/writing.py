@@ -1,0 +1,142 @@
+"""A role writes: n decisions per scene, taken apart into thought and choice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_mirror import identity
+from hf_mirror.backends import Backend, Request, SceneView
+from hf_mirror.errors import ConfigError
+from hf_mirror.files import read_rows, write_rows
+from hf_mirror.prompts import LABELS, Parsed, answer_pattern, parse, rationale_messages
+from hf_mirror.rationales.meter import Meter
+from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, same_work, scene_digest, shards
+from hf_mirror.rendering import Renderer
+from hf_mirror.schema import RATIONALE
+
+# How a generation ended tells more about an answer that does not parse than what is missing in it.
+ENDED = {"length": "cut_off", "failed": "no_answer"}
+
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """How a role writes. `n` decisions per scene at `temperature` and `top_p`, each at most `max_tokens` long;
+    `structured` answers can only be the four parts with a letter that is there, where the engine has it."""
+
+    n: int = 10
+    temperature: float = 1.0
+    top_p: float = 0.9
+    max_tokens: int = 512
+    seed: int = 0
+    structured: bool = False
+
+    def __post_init__(self) -> None:
+        for name, fits, expected in (
+            ("n", self.n >= 1, "1 or more"),
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens >= 1, "1 or more"),
+        ):
+            if not fits:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {expected}")
+
+
+def write(
+    directory: Path,
+    role: str,
+    backend: Backend,
+    settings: WriteSettings,
+    meter: Meter | None = None,
+    part: Part | None = None,
+) -> None:
+    """Writes `DIR/<domain>/rationales/<role>/<split>-<shard>.parquet` for train and validation scenes, or `part`."""
+    meter, part = meter or Meter(), part or Part()
+    prepare_write(directory, role, backend, settings, part)
+    for folder in domain_folders(directory):
+        out, renderer = folder / "rationales" / role, None
+        for name, scenes in shards(folder, part):
+            if (out / name).exists():
+                meter.found(len(scenes))
+                continue
+            renderer = renderer or Renderer.of_run(folder)
+            write_rows(out / name, _written(scenes, role, renderer, backend, settings, meter), RATIONALE)
+
+
+def prepare_write(directory: Path, role: str, backend: Backend, settings: WriteSettings, part: Part) -> None:
+    """Makes sure that the shards that are there are of this work."""
+    if role not in ROLES:
+        raise ConfigError(f"role {role!r} is not known; choose one of {', '.join(ROLES)}")
+    for folder in domain_folders(directory):
+        by = {"model": backend.model, "revision": backend.revision}
+        work = {**asdict(settings), **by, "scenes": scene_digest(folder)}
+        same_work(folder / "rationales" / role, work, part.alone)
+
+
+def count_written(directory: Path, role: str) -> dict[str, Any]:
+    """Per domain: scenes, decisions, parse errors by kind, cut generations."""
+    return {folder.name: _count(folder / "rationales" / role) for folder in domain_folders(directory)}
+
+
+def _written(
+    scenes: list[Row], role: str, renderer: Renderer, backend: Backend, settings: WriteSettings, meter: Meter
+) -> Iterator[Row]:
+    by_id = {scene["scene_id"]: scene for scene in scenes}
+    views = {scene_id: renderer.view(scene) for scene_id, scene in by_id.items()}
+    requests = [
+        Request(
+            id=scene["scene_id"],
+            messages=rationale_messages(scene["prompt"]),
+            n=settings.n,
+            seeds=tuple(identity.seed(settings.seed, scene["scene_id"], role, k) for k in range(settings.n)),
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=settings.max_tokens,
+            pattern=answer_pattern(len(scene["exposure"])) if settings.structured else None,
+            scene=views[scene["scene_id"]],
+        )
+        for scene in scenes
+    ]
+    for generation in backend.generate(requests):
+        scene = by_id[generation.id]
+        parsed = parse(generation.text, len(scene["exposure"]))
+        error = parsed.parse_error and ENDED.get(generation.finish_reason, parsed.parse_error)
+        last = generation.sample_index == settings.n - 1
+        meter.made(int(last), generation.tokens, generation.prompt_tokens if last else 0)
+        yield {
+            "scene_id": scene["scene_id"],
+            "domain": scene["domain"],
+            "split": scene["split"],
+            "role": role,
+            "model": backend.model,
+            "model_revision": backend.revision,
+            "sample_index": generation.sample_index,
+            "text": generation.text,
+            "thought": parsed.thought,
+            "stated_choice": parsed.stated_choice,
+            "choice_named_in_thought": _named(views[generation.id], parsed),
+            "finish_reason": generation.finish_reason,
+            "parse_error": error,
+        }
+
+
+def _named(view: SceneView, parsed: Parsed) -> bool:
+    """Whether the thought gives its pick away, by title or by letter."""
+    if parsed.stated_choice is None:
+        return False
+    title = str(view.options[parsed.stated_choice].attributes.get("title", ""))
+    return bool(title and title in parsed.thought) or f"[{LABELS[parsed.stated_choice]}]" in parsed.thought
+
+
+def _count(out: Path) -> dict[str, Any]:
+    rows = [row for path in sorted(out.glob("*.parquet")) for row in read_rows(path)]
+    errors = Counter(row["parse_error"] for row in rows if row["parse_error"])
+    return {
+        "scenes": len({row["scene_id"] for row in rows}),
+        "decisions": len(rows),
+        "parse_errors": dict(sorted(errors.items())),
+        "cut_off": sum(row["finish_reason"] == "length" for row in rows),
+    }

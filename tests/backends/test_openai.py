@@ -1,0 +1,185 @@
+"""The openai engine against a real server on loopback: one that works, and one that misbehaves in every way we know."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_mirror.backends import Request, load
+from hf_mirror.backends import openai as engine
+from hf_mirror.backends.openai import OpenAIBackend
+from hf_mirror.domains import import_file
+from hf_mirror.errors import ConfigError, MirrorError
+from hf_mirror.prompts import LABELS
+
+fake = import_file(Path(__file__).parent / "server.py")
+MODEL, Server, logprob, uses = fake.MODEL, fake.Server, fake.logprob, fake.uses
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with Server() as running:
+        monkeypatch.setenv("OPENAI_BASE_URL", running.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-made-up-secret")
+        yield running
+
+
+def request(name: str = "a", n: int = 3, **more: object) -> Request:
+    return Request(name, [{"role": "user", "content": f"Scene {name}"}], n=n, seeds=tuple(range(n)), **more)
+
+
+def backend() -> OpenAIBackend:
+    return load("openai", MODEL)  # type: ignore[return-value]
+
+
+def test_every_sample_is_a_request_with_its_own_seed(server: Any) -> None:
+    answers = list(backend().generate([request("a", 4), request("b", 2)]))
+    assert [(a.id, a.sample_index) for a in answers] == [*(("a", i) for i in range(4)), ("b", 0), ("b", 1)]
+    assert uses(server) == {0: 2, 1: 2, 2: 1, 3: 1}
+    assert {body["temperature"] for body in server.asked} == {1.0}
+    assert {body["top_p"] for body in server.asked} == {0.9}
+
+
+def test_a_server_that_ignores_seeds_still_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(seeds=False, models=None) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        answers = list(backend().generate([request(n=6)]))
+    assert len({a.text for a in answers}) == 6
+    assert {a.finish_reason for a in answers} == {"stop"}
+
+
+def test_many_are_under_way_and_never_too_many(server: Any) -> None:
+    list(backend().generate([request(str(i), 4) for i in range(40)]))
+    assert engine.CONCURRENCY // 2 < server.most_at_once <= engine.CONCURRENCY
+
+
+@pytest.mark.parametrize("fault", [429, 503, 500, "cut", "malformed", "no choices", "not a completion", "slow"])
+def test_what_passes_is_waited_out(server: Any, fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answers as of a server without faults, none twice, none lost."""
+    whole = list(backend().generate([request("a", 5)]))
+    server.asked.clear()
+    server.faults = [fault] * 2
+    assert list(backend().generate([request("a", 5)])) == whole
+    assert not server.faults
+    assert len(server.asked) == 5 + 2 * (fault != "slow")
+
+
+def test_retry_after_is_obeyed(server: Any) -> None:
+    server.faults = [(429, {"Retry-After": "2"})]
+    asked = backend()
+    begin = time.monotonic()
+    list(asked.generate([request(n=1)]))
+    assert server.moments[1] - begin >= 2
+
+
+def test_one_bad_sample_costs_no_other(server: Any) -> None:
+    asked = backend()
+    list(asked.generate([request(n=1)]))
+    server.faults = [400]
+    answers = list(asked.generate([request("b", 10)]))
+    assert [a.finish_reason for a in answers].count("failed") == 1
+    assert [a.text for a in answers if a.finish_reason == "failed"] == [""]
+    server.faults = ["no choices"] * engine.TRIES
+    assert [a.finish_reason for a in asked.generate([request("c", 1)])] == ["failed"]
+    server.faults = ["too long"]
+    assert [a.finish_reason for a in asked.generate([request("d", 1)])] == ["length"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ([400], "refuses the request (this is a 400)"),
+        (["malformed"] * engine.TRIES, "gave no chat completion in 3 attempts"),
+        (["other model"], "answers as 'something else', but was asked for 'made-up'"),
+        ([401], "answers 401 (this is a 401); set OPENAI_API_KEY"),
+        ([404], "answers 404 (this is a 404)"),
+        ([503] * 3, "answers 503 (this is a 503); run the same command again"),
+        (["cut"] * 3, "does not answer"),
+        (["slow"], "gave no answer within"),
+    ],
+)  # fmt: skip
+def test_what_does_not_pass_is_one_line(
+    server: Any, faults: list[object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RETRIES", 2 if faults != ["slow"] else 0)
+    monkeypatch.setattr(engine, "TIMEOUT", 0.2 if faults == ["slow"] else 30.0)
+    asked = backend()
+    server.faults = list(faults)
+    with pytest.raises(MirrorError) as error:
+        list(asked.generate([request(n=1)]))
+    assert message in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_endpoints_that_cannot_be_are_one_line(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="serves no model 'made-op'; did you mean 'made-up'"):
+        load("openai", "made-op")
+    monkeypatch.setattr(engine, "RETRIES", 0)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://me:hunter2@127.0.0.1:1/v1")
+    with pytest.raises(MirrorError, match=r"http://127\.0\.0\.1:1/v1 does not answer") as error:
+        backend()
+    assert "hunter2" not in str(error.value)
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    with pytest.raises(ConfigError, match="needs OPENAI_BASE_URL"):
+        backend()
+
+
+@pytest.mark.parametrize("size", [2, 12, 20, 26])
+def test_probabilities_are_those_of_the_model(server: Any, size: int) -> None:
+    """Read in one pass, or label by label where the server shows too few log-probabilities."""
+    asked = request(prefix="Because.\nBehavior: [")
+    (probs,) = backend().choice_probs([asked], [LABELS[:size]])
+    text = f"<user>{asked.messages[0]['content']}<assistant>{asked.prefix}"
+    scores = np.array([math.exp(logprob([ord(s) for s in text], ord(label))) for label in LABELS[:size]])
+    assert probs == pytest.approx(scores / scores.sum(), abs=1e-9)
+
+
+def test_labels_of_several_tokens_are_scored_whole(server: Any) -> None:
+    labels = ["one", "two", "twenty"]
+    (probs,) = backend().choice_probs([request(prefix="[")], [labels])
+    scores = []
+    for label in labels:
+        score, before = 0.0, [ord(sign) for sign in "<user>Scene a<assistant>["]
+        for sign in label:
+            score += logprob(before, ord(sign))
+            before.append(ord(sign))
+        scores.append(math.exp(score))
+    assert probs == pytest.approx(np.array(scores) / sum(scores), abs=1e-9)
+
+
+def test_what_is_too_long_to_read_is_not_a_number(server: Any) -> None:
+    long = Request("long", [{"role": "user", "content": "x" * 5000}], prefix="[")
+    found = list(backend().choice_probs([long, request(prefix="[")], ["AB", "ABC"]))
+    assert np.isnan(found[0]).all() and found[0].shape == (2,)
+    assert found[1].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"tokenize": False}, "it does not tokenise"), ({"logprobs": "raw"}, "--logprobs-mode processed_logprobs")],
+)
+def test_where_probabilities_cannot_be_had_it_is_said(
+    options: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(**options) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        with pytest.raises(ConfigError, match="gives no option probabilities") as error:
+            list(backend().choice_probs([request(prefix="[")], ["ABC"]))
+    assert message in str(error.value)
+    assert "read with --backend transformers or vllm" in str(error.value)
+
+
+def test_leaving_early_leaves_nothing_under_way(server: Any) -> None:
+    answers = backend().generate([request(str(i), 4) for i in range(200)])
+    next(answers)
+    answers.close()
+    asked = len(server.asked)
+    time.sleep(0.2)
+    assert len(server.asked) <= asked + engine.CONCURRENCY
