@@ -22,7 +22,7 @@ quickstart: $(READY)
 	$(BIN)/mirror quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --dist worksteal
 
 # vLLM wants other versions of torch and transformers, so it lives in an environment of its own. This is its CPU build;
 # the packages that are taken out again do not fit the torch that it runs with here.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hf_mirror.prompts import LABELS
-
 Result = dict[str, Any]
 
 
@@ -139,6 +137,8 @@ def _scene(scene: Result) -> list[str]:
 
 
 def _decision(decision: Result) -> list[str]:
+    from hf_mirror.prompts import LABELS  # with all that writes files, which `--help` does without
+
     probs = decision["probabilities"]
     read = " ".join(f"{letter} {p:.2f}" for letter, p in zip(LABELS, probs, strict=False)) if probs else "not read"
     if decision["role"] == "direct":

@@ -130,7 +130,7 @@ def test_a_new_domain_walks_the_whole_path(
     assert len(scenes) == report["scenes"]["train"]["kept"] == 120
     prompt = scenes[0]["prompt"][0]["content"]
     assert prompt.startswith("You listen to podcasts. Today is 2020-") and "A) Cast № " in prompt
-    assert results[1]["podcasts"]["decisions"] == 4 * (120 + report["scenes"]["validation"]["kept"])
+    assert results[1]["domains"]["podcasts"]["decisions"] == 4 * (120 + report["scenes"]["validation"]["kept"])
     pairs = read_rows(out / "podcasts" / "preferences" / "train.parquet")
     assert 0 < len(pairs) <= 20
     assert {pair["domain"] for pair in pairs} == {"podcasts"}

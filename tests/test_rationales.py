@@ -333,12 +333,11 @@ def test_tasks_write_and_read_the_bytes_of_one_process(
     shutil.copytree(run_folder, tmp_path / "other")
     folder, engine = tmp_path / "other", Engine("template", "teacher")
     with executor_of(executor) as where:
-        for role in rationales.ROLES:
-            assert write_by(where, 3, tmp_path / "logs", folder, role, Engine("template", role), WriteSettings(n=2))
+        for settings in (WriteSettings(n=2), FOUR):
+            assert write_by(where, 3, tmp_path / "logs", folder, "teacher", engine, settings)
         aside = [path.name for path in (folder / "movielens" / "rationales").iterdir() if "set-aside" in path.name]
         assert len(aside) == 2
-        for role in rationales.ROLES:
-            assert write_by(where, 3, tmp_path / "logs", folder, role, Engine("template", role), FOUR)
+        shutil.rmtree(folder / "movielens" / "readings")
         assert read_by(where, 2, tmp_path / "logs", folder, Engine("template", "reader"), ReadSettings())
         with pytest.raises(ConfigError, match="tasks is 0"):
             write_by(where, 0, tmp_path / "logs", folder, "teacher", engine, FOUR)

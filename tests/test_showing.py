@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hf_mirror.distill import distill
 from hf_mirror.errors import ConfigError, DataError
-from hf_mirror.files import write_json, write_rows
+from hf_mirror.files import read_rows, write_json, write_rows
 from hf_mirror.schema import ITEMS, SCENE, USERS
 from hf_mirror.showing import show
 
@@ -113,3 +115,26 @@ def test_what_is_not_there_is_one_line(run: Path, mirror: Any) -> None:
     (run / "plays" / "tables" / "items.parquet").write_bytes(b"PAR1")
     answer = mirror("show", run)
     assert answer.code == 1 and answer.err.count("\n") == 1 and "items.parquet" in answer.err
+
+
+def test_decisions_are_shown_with_what_became_of_them(built: Path, tmp_path: Path, mirror: Any) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(built, folder)
+    distill(folder, size=50)
+    pairs = {row["scene_id"]: row for row in read_rows(folder / "movielens" / "preferences" / "train.parquet")}
+    assert pairs
+    for one in show(folder, n=500, decisions=True)["scenes"]:
+        direct, *decisions = one["decisions"]
+        assert (direct["role"], len(decisions)) == ("direct", 8)
+        assert all(sum(decision["probabilities"]) == pytest.approx(1, abs=1e-4) for decision in one["decisions"])
+        became = {decision["became"]: decision for decision in decisions if decision["became"]}
+        pair = pairs.get(one["scene_id"])
+        assert set(became) == ({"chosen", "rejected"} if pair else set())
+        for side, decision in became.items():
+            assert decision["role"] == pair[f"{side}_role"]
+            assert decision["thought"] in pair[side][0]["content"]
+            assert f"Behavior: [{decision['states']}]" in pair[side][0]["content"]
+    lines = mirror("show", folder, "--scene", next(iter(pairs)), "--decisions").out.splitlines()
+    assert "decisions, as reader reads them:" in lines
+    assert sum("<- the pair's" in line for line in lines) == 2
+    assert sum(line.startswith("  without a thought  [A 0.") for line in lines) == 1
