@@ -27,6 +27,7 @@ from hf_mirror.rendering import Renderer
 ALL_SHIFTS_UP_TO = 12
 SHIFTS_ABOVE = 5
 POWERED_USERS = 200
+GAPS = ("first", "<1h", "1h-1d", ">=1d")
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,8 @@ def orders(scene_id: str, n_options: int, seed: int) -> dict[str, list[int]]:
 def gap_stratum(gap_seconds: int | None) -> str:
     """How long after the user's previous event: `<1h`, `1h-1d`, `>=1d`; `first` where there is none known."""
     if gap_seconds is None:
-        return "first"
-    return "<1h" if gap_seconds < 3_600 else "1h-1d" if gap_seconds < 86_400 else ">=1d"
+        return GAPS[0]
+    return GAPS[1 + (gap_seconds >= 3_600) + (gap_seconds >= 86_400)]
 
 
 def _test_scenes(folder: Path) -> list[dict[str, Any]]:

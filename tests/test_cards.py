@@ -115,6 +115,25 @@ def test_numbers_come_from_the_reports(run: Path, staged: dict[str, Staged]) -> 
     assert "1,234 no wrong decision" in card(staged["preferences"], run, preferences=changed)
 
 
+def test_the_quality_of_decisions_stands_on_their_card(tmp_path: Path) -> None:
+    run = fixture.make_run(tmp_path / "run")
+    rationales = next(r for r in stage_datasets(Run.open(run), tmp_path / "out") if r.kind == "rationales")
+    assert "How good the decisions are" not in card(rationales, run)
+    half, nothing = {"count": 1, "of": 2, "share": 0.5}, {"count": 0, "of": 0, "share": None}
+    good = {"decisions": 1234, "parsed": 1200, "in_form": half, "grounding": nothing, "names_choice": half,
+            "consistency": {**half, "chance": 0.25}, "words": {"mean": 48.5}, "repeats": half}  # fmt: skip
+    none = {"decisions": 3, "parsed": 0}
+    write_json(run / "shop" / "quality.json", {"teacher": good, "student": none})
+    text = card(rationales, run)
+    assert "| `shop`, teacher | 1,234 | 1,200 | 50.0 % | – | 50.0 % (25.0 %) | 50.0 % | 48.5 | 50.0 % |" in text
+    assert "| `shop`, student | 3 | 0 |" in text
+    told = {**read_json(run / "preferences.json"), "scene_blind_probe": {"accuracy": 0.71, "pairs": 12},
+            "warnings": ["x"], "rejected_role": "teacher"}  # fmt: skip
+    preferences = next(r for r in stage_datasets(Run.open(run), tmp_path / "more") if r.kind == "preferences")
+    text = card(preferences, run, preferences=told)
+    assert "71.0 % of 12 train pairs" in text and "(of the teacher alone)" in text
+
+
 def test_a_closed_domain_shows_no_cuts_and_no_real_row(run: Path, staged: dict[str, Staged], tmp_path: Path) -> None:
     both = card(staged["scenes"], run)
     assert both.count("Cuts at") == 1 and "- `shop`: 5 train" in both and "**Closed tier** for `films`" in both

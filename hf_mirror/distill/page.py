@@ -10,6 +10,8 @@ from hf_mirror.distill.scoring import KEPT
 from hf_mirror.rationales.shards import ROLES, SPLITS
 from hf_mirror.report_page import block, render, section
 
+FEW = 5  # bars whose numbers have room under them
+
 Facts = Mapping[str, Any]
 
 
@@ -73,7 +75,9 @@ def _against(report: Facts) -> Facts:
             shown = {level: n for level, n in levels.items() if n["kept"] + n["dropped"]}
             if len(shown) > 1:
                 shares = [n["kept"] / (n["kept"] + n["dropped"]) for n in shown.values()]
-                drawing = plots.bars([("one", "kept", shares)], list(shown), 90, max(*shares, 0.01) * 1.1)
+                few = len(shown) <= FEW
+                labels = [f"{n}: {plots.number(s)}" if few else n for n, s in zip(shown, shares, strict=True)]
+                drawing = plots.bars([("one", "kept", shares)], labels, 90, max(*shares, 0.01) * 1.1)
                 blocks.append(block(drawing, f"{domain}: {factor.replace('_', ' ')}"))
     return section("Kept against dropped", lead, blocks)
 

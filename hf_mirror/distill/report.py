@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_mirror.bench import gap_stratum
+from hf_mirror.bench import GAPS, gap_stratum
 from hf_mirror.distill.decisions import counts
 from hf_mirror.distill.scoring import KEPT, Domain
 from hf_mirror.rationales.shards import ROLES
@@ -42,7 +42,7 @@ def _kept_against_dropped(domain: Domain, here: np.ndarray) -> dict[str, dict[st
         "n_options": {str(n): k == n for n in np.unique(k[here])},
         "truth_asof_count": _terciles(domain.scenes["popularity"], here),
         "user_events": _terciles(domain.scenes["activity"], here),
-        "gap": {stratum: strata == stratum for stratum in sorted(set(strata[here]))},
+        "gap": {stratum: strata == stratum for stratum in GAPS if (strata[here] == stratum).any()},
         "teacher_hit_rate": {
             "0": rate == 0,
             "above 0 to 1/3": (rate > 0) & (rate <= 1 / 3),

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from hf_mirror import PROJECT
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_rows
+from hf_mirror.files import read_json, read_rows
 from hf_mirror.publish.licences import hub_licence, terms
 from hf_mirror.publish.staging import MIXED, STAGES, Run, Staged
 
@@ -154,6 +154,7 @@ def _dataset_facts(staged: Staged, run: Run, namespace: str, tag: str, lineage: 
         "seed": staged.seed,
         "withheld": staged.withheld,
         "unread": staged.unread,
+        "quality": _quality(run, domains) if staged.kind == "rationales" else {},
         "positions": {name: _positions(domain["report"]) for name, domain in domains.items()},
         "generators": generators,
         "schemas": _schemas(staged),
@@ -161,6 +162,12 @@ def _dataset_facts(staged: Staged, run: Run, namespace: str, tag: str, lineage: 
         "example_made_up": staged.tiers[first] == "closed",
         "lineage": lineage,
     }
+
+
+def _quality(run: Run, domains: Iterable[str]) -> dict[str, Facts]:
+    """What `mirror read` found out about decisions, by domain; nothing where they were not read."""
+    paths = {name: run.directory / name / "quality.json" for name in domains}
+    return {name: read_json(path) for name, path in paths.items() if path.is_file()}
 
 
 def _header(staged: Staged, run: Run, namespace: str, lineage: Lineage) -> str:
