@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,13 +100,14 @@ def build(
 ) -> dict[str, Any]:
     """Builds `out/<domain>/{tables,scenes,report.json,report.html}`; returns the report. Only reads the raw folder."""
     beside = unfinished(out, domain.name)
-    beside.mkdir(parents=True, exist_ok=True)
-    try:
-        with TemporaryDirectory(dir=beside) as folder:
-            build_shard(domain, raw, Path(folder), settings, Shard(), progress, workers)
-            return place(Path(folder), out / domain.name)
-    finally:
-        remove_empty(beside)
+    with only_one(out / domain.name):
+        beside.mkdir(parents=True, exist_ok=True)
+        try:
+            with TemporaryDirectory(dir=beside) as folder:
+                build_shard(domain, raw, Path(folder), settings, Shard(), progress, workers)
+                return place(Path(folder), out / domain.name)
+        finally:
+            discard(beside)
 
 
 def unfinished(out: Path, domain: str) -> Path:
@@ -111,11 +115,34 @@ def unfinished(out: Path, domain: str) -> Path:
     return out / ".unfinished" / domain
 
 
-def remove_empty(beside: Path) -> None:
-    """Takes away what `unfinished` names, if nothing is in it."""
-    for folder in (beside, beside.parent):
+def discard(beside: Path) -> None:
+    """Takes away what `unfinished` names, with what stopped builds have left there."""
+    shutil.rmtree(beside, ignore_errors=True)
+    with suppress(OSError):
+        beside.parent.rmdir()
+
+
+@contextmanager
+def only_one(domain: Path) -> Iterator[None]:
+    """Holds a domain's folder for one build at a time on this machine; a DataError where another build holds it.
+
+    File systems that cannot lock a folder (some that are shared) go unguarded.
+    """
+    domain.mkdir(parents=True, exist_ok=True)
+    held = os.open(domain, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise DataError(f"another build of {domain} is running; wait for it, or choose another --out") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(held)
         with suppress(OSError):
-            folder.rmdir()
+            domain.rmdir()  # where nothing was built
 
 
 def build_shard(
@@ -126,11 +153,12 @@ def build_shard(
     shard: Shard,
     progress: Callable[[int], None] = lambda n: None,
     workers: int | None = None,
-) -> None:
-    """Writes a shard's scenes to `folder`; the first shard's gets all else that the domain's will hold."""
+) -> list[Path]:
+    """Writes a shard's scenes to `folder`; the first shard's gets all else that the domain's will hold. Returns the
+    paths of all files."""
     gc.disable()  # millions of small objects live to the end: looking through them again and again finds nothing
     try:
-        _build_shard(domain, raw, folder, settings, shard, progress, workers)
+        return _build_shard(domain, raw, folder, settings, shard, progress, workers)
     finally:
         gc.enable()
 
@@ -159,7 +187,7 @@ def _build_shard(
     shard: Shard,
     progress: Callable[[int], None],
     workers: int | None,
-) -> None:
+) -> list[Path]:
     source = domain.detect(raw)
     log = tables.prepare(domain, raw, source)
     user, time, positive = (log.events[name].to_numpy() for name in ("user", "time", "positive"))
@@ -172,10 +200,12 @@ def _build_shard(
         world, drawn = _draw(domain, log, split, secret, settings)
         if written:
             written.result()
+    paths = []
     for name, scenes in _render(domain, world, log, drawn, shard, workers, progress):
-        write_rows(folder / "scenes" / f"{name}.parquet", scenes, SCENE)
+        paths.append(folder / "scenes" / f"{name}.parquet")
+        write_rows(paths[-1], scenes, SCENE)
     if shard.k > 0:
-        return
+        return paths
     audits = {name: audit(of_drafts(world, drafts, report.regime)) for name, (drafts, report) in drawn.items()}
     report = {
         "domain": domain.name,
@@ -204,6 +234,8 @@ def _build_shard(
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_json(folder / "report.json", report)
+    paths += [folder / "tables" / f"{name}.parquet" for name in ("users", "items", "events")]
+    return [*paths, folder / TEMPLATE_FILE, folder / "report.html", folder / "report.json"]
 
 
 def _draw(

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 
-from hf_mirror import __version__, domains
-from hf_mirror.build import BuildSettings, Shard, build_shard, place, remove_empty, unfinished
-from hf_mirror.errors import ConfigError, DataError, MirrorError, cause
+from hf_mirror import PROJECT, __version__, domains
+from hf_mirror.build import BuildSettings, Shard, build_shard, discard, only_one, place, unfinished
+from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.executors import Executor, Stage, execute
-from hf_mirror.files import read_json, read_table, sha256_file, write_rows
+from hf_mirror.files import read_json, read_table, sha256_file, write_json, write_rows
 from hf_mirror.identity import digest, file_digests
 from hf_mirror.schema import SCENE
+
+CONTENTS = "contents.json"  # of a shard: what is in it, written last
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def build_all(
 ) -> dict[str, dict[str, Any]]:
     """Builds every job in `shards` parts. Returns the reports by the jobs' names; none where a scheduler will build
     them later. A job that fails stops no other, and is an error at the end."""
-    if shards < 1:
-        raise ConfigError(f"shards is {shards}; expected 1 or more")
+    for name, value in (("shards", shards), ("workers", 1 if workers is None else workers)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; expected 1 or more")
     # Tasks may run in another folder. Links stay: a builder looks at what lies beside the name that it was given.
     jobs = [
         replace(
@@ -61,22 +65,39 @@ def build_all(
         )
         for job in jobs
     ]
-    for job in jobs:  # what is wrong is better said before anything is sent away
-        domains.load(job.builder).detect(job.raw)
+    _check(jobs)
     stages = [
-        Stage("build", len(jobs) * shards, partial(_build_task, tuple(jobs), shards, workers)),
-        Stage("join", len(jobs), partial(_join_task, tuple(jobs), shards)),
-    ]
-    if not execute(stages, executor, logs):
-        return {}
+        Stage(
+            "build", len(jobs) * shards, partial(_build_task, tuple(jobs), shards, workers),
+            tuple(job.name for job in jobs for _ in range(shards)),
+        ),
+        Stage("join", len(jobs), partial(_join_task, tuple(jobs), shards), tuple(job.name for job in jobs)),
+    ]  # fmt: skip
+    with ExitStack() as alone:
+        for job in jobs:
+            alone.enter_context(only_one(job.out / domains.load(job.builder).name))
+        if not execute(stages, executor, logs):
+            return {}
     return {job.name: read_json(job.out / domains.load(job.builder).name / "report.json") for job in jobs}
+
+
+def _check(jobs: Sequence[Job]) -> None:
+    """What is wrong with everything is better said before anything is sent away."""
+    wrong = []
+    for job in jobs:
+        try:
+            domains.load(job.builder).detect(job.raw)
+        except DataError as error:
+            wrong.append(error)
+    if len(wrong) == len(jobs):
+        raise wrong[0]
 
 
 def join(shards: list[Path], domain: Path) -> None:
     """Makes the domain's folder of the folders of all its shards, in order, which stay as they are."""
     with TemporaryDirectory(dir=shards[0].parent) as scratch:
         whole = Path(scratch)
-        shutil.copytree(shards[0], whole, dirs_exist_ok=True)
+        shutil.copytree(shards[0], whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CONTENTS))
         for name in read_json(whole / "report.json")["scenes"]:
             parts = [read_table(shard / "scenes" / f"{name}.parquet") for shard in shards]
             write_rows(whole / "scenes" / f"{name}.parquet", pa.concat_tables(parts), SCENE)
@@ -85,55 +106,51 @@ def join(shards: list[Path], domain: Path) -> None:
 
 def _build_task(jobs: tuple[Job, ...], shards: int, workers: int | None, task: int) -> None:
     job, shard = jobs[task // shards], Shard(task % shards, shards)
-    try:
-        folder = _shard_folder(job, shard)
-        if folder.exists():
-            return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent) as scratch:
-            whole = Path(scratch) / "shard"
-            build_shard(domains.load(job.builder), job.raw, whole, job.settings, shard, workers=workers)
-            try:
-                whole.rename(folder)
-            except OSError:
-                if not folder.exists():  # else the same command runs twice, and was quicker there
-                    raise
-    except Exception as error:
-        raise _named(job, error) from error
+    folder = _shard_folders(job, shards)[shard.k]
+    if _is_whole(folder):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        whole = Path(scratch) / "shard"
+        written = build_shard(domains.load(job.builder), job.raw, whole, job.settings, shard, workers=workers)
+        write_json(whole / CONTENTS, [path.relative_to(whole).as_posix() for path in written])
+        if not _is_whole(whole):
+            raise DataError(f"{whole} was taken away while it was written; run the same command again")
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # a deletion that was stopped
+        try:
+            whole.rename(folder)
+        except OSError:
+            if not _is_whole(folder):  # else the same work is done twice, and was quicker there
+                raise
 
 
 def _join_task(jobs: tuple[Job, ...], shards: int, task: int) -> None:
     job = jobs[task]
     domain = domains.load(job.builder)
-    try:
-        folders = [_shard_folder(job, Shard(k, shards)) for k in range(shards)]
-        missing = [folder.name for folder in folders if not folder.exists()]
-        if missing:
-            raise DataError(f"{folders[0].parent} lacks shard {missing[0]}; run the same command again")
-        join(folders, job.out / domain.name)
-        _discard(unfinished(job.out, domain.name))
-    except Exception as error:
-        raise _named(job, error) from error
+    folders = _shard_folders(job, shards)
+    missing = [folder for folder in folders if not _is_whole(folder)]
+    if missing:
+        raise DataError(f"{missing[0]} is not there or not whole; run the same command again")
+    join(folders, job.out / domain.name)
+    discard(unfinished(job.out, domain.name))
 
 
-def _named(job: Job, error: Exception) -> MirrorError:
-    return (type(error) if isinstance(error, MirrorError) else DataError)(f"{job.name}: {cause(error)}")
+def _is_whole(shard: Path) -> bool:
+    """Whether everything that belongs to a shard is there: one that is half deleted is none."""
+    with suppress(DataError):
+        return all((shard / name).is_file() for name in read_json(shard / CONTENTS))
+    return False
 
 
-def _discard(beside: Path) -> None:
-    """Takes shards away, those of other settings too: all at once, so that a kill leaves no half shard."""
-    gone = Path(mkdtemp(dir=beside.parent))
-    beside.rename(gone / beside.name)
-    shutil.rmtree(gone)
-    remove_empty(beside)
-
-
-def _shard_folder(job: Job, shard: Shard) -> Path:
-    """Where a shard lies until it is joined: apart from those of other raw files, settings or code."""
+def _shard_folders(job: Job, shards: int) -> list[Path]:
+    """Where shards lie until they are joined: apart from those of other raw files, settings or code."""
     domain = domains.load(job.builder)
     source = domain.detect(job.raw)
     terms = source.release, source.licence, source.redistributable, source.citation
-    files = [(path.name, file_digests(path)[0]) for path in source.files]
-    code = __version__, sha256_file(domain.path), domain.template
-    made_of = digest(*code, asdict(job.settings), shard.of, *terms, *files)
-    return unfinished(job.out, domain.name) / made_of[:12] / f"{shard.k:05d}"
+    files = [(path.relative_to(job.raw if job.raw.is_dir() else job.raw.parent), file_digests(path)[0])
+             for path in source.files]  # fmt: skip
+    beside = sorted(path.relative_to(job.raw) for path in job.raw.rglob("*"))  # a builder may say what it left out
+    code = [sha256_file(path) for path in (domain.path, *sorted((PROJECT / "hf_mirror").rglob("*.py")))]
+    made_of = digest(__version__, *code, domain.template, asdict(job.settings), shards, *terms, *files, *beside)
+    return [unfinished(job.out, domain.name) / made_of[:12] / f"{k:05d}" for k in range(shards)]

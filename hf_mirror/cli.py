@@ -89,6 +89,8 @@ def build(options: argparse.Namespace) -> Result:
             options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
         )
         jobs.append(Job(builder, Path(raw[name]), options.out, settings, load(builder).name))
+        if jobs[-1].name in [job.name for job in jobs[:-1]]:
+            raise ConfigError(f"two builders are named {jobs[-1].name}; build them into different folders")
     if options.each_category:
         jobs = [part for job in jobs for part in by_category(job)]
     if options.each_category or options.shards is not None or options.executor is not None:

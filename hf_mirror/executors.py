@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -96,11 +97,12 @@ def _value(kind: str, name: str, text: str, wanted: type) -> Any:
 @dataclass(frozen=True)
 class Stage:
     """`count` tasks that may run at once: `work(k)` for each k below. It is sent to other processes, so its parts are
-    plain values and functions of modules."""
+    plain values and functions of modules. `labels` say whose a task is, where that is not plain."""
 
     name: str
     count: int
     work: Callable[[int], None]
+    labels: tuple[str, ...] = ()
 
 
 def execute(stages: Sequence[Stage], executor: Executor, logs: Path) -> bool:
@@ -110,6 +112,8 @@ def execute(stages: Sequence[Stage], executor: Executor, logs: Path) -> bool:
     here, once all others were tried; a task says itself what an earlier stage has left it without.
     """
     if executor.kind == "slurm":
+        if any(letter.isspace() for letter in str(logs.absolute())):
+            raise ConfigError(f"executor slurm: {logs} has a space in it, which Slurm's scripts do not take")
         _submit(stages, executor.options, _log_folder(logs))
         return False
     failed: list[tuple[Stage, dict[int, str]]] = []
@@ -121,11 +125,12 @@ def execute(stages: Sequence[Stage], executor: Executor, logs: Path) -> bool:
             failed.append((stage, each_alone(stage.work, stage.count, workers)))
     for stage, causes in failed:  # those of later stages follow from the first
         if causes:
-            different = list(dict.fromkeys(causes.values()))
+            named = (f"{stage.labels[task]}: {text}" if stage.labels else text for task, text in causes.items())
+            different = list(dict.fromkeys(named))
             more = [f"{len(different) - SHOWN} more causes"] if len(different) > SHOWN else []
             raise MirrorError(
                 f"{len(causes)} of {stage.count} tasks of {stage.name} failed: "
-                f"{'; '.join([*different[:SHOWN], *more])} (the others are done; the same command does what is left)"
+                f"{'; '.join([*different[:SHOWN], *more])} (all others were tried; mend this and run it again)"
             )
     return True
 
@@ -159,8 +164,6 @@ class _Task:
 
 def _submit(stages: Sequence[Stage], options: Mapping[str, Any], logs: Path) -> None:
     """Hands a chain of job arrays to Slurm."""
-    if any(letter.isspace() for letter in str(logs)):
-        raise ConfigError(f"executor slurm: {logs} has a space in it, which Slurm's scripts do not take; use another")
     slurm = _datatrove().SlurmPipelineExecutor
     activate = Path(sys.prefix) / "bin" / "activate"
     arguments = {"qos": "", "venv_path": shlex.quote(str(activate)) if activate.is_file() else None} | dict(options)
@@ -176,6 +179,7 @@ def _submit(stages: Sequence[Stage], options: Mapping[str, Any], logs: Path) -> 
         if before is not None:
             before.launch_job()
     except FileNotFoundError:
+        shutil.rmtree(logs)
         raise ConfigError("executor slurm: no sbatch on this machine; run this where jobs are submitted") from None
     except subprocess.CalledProcessError as error:
         raise MirrorError(f"sbatch refused with exit code {error.returncode}; its own words are above") from None

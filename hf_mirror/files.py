@@ -93,10 +93,10 @@ def arrow(values: np.ndarray | list[str], missing: np.ndarray | None = None) -> 
     return column.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def read_table(path: Path) -> pa.Table:
-    """One Parquet file as Arrow; a missing or truncated one is a DataError that names it."""
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """One Parquet file as Arrow, or some columns; a missing or truncated one is a DataError that names it."""
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; run the stage that writes it first") from None
     except (pa.ArrowException, OSError) as error:

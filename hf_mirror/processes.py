@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from multiprocessing import connection
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 from hf_mirror.errors import ConfigError, cause
@@ -100,7 +101,10 @@ def each_alone(work: Callable[[int], None], count: int, workers: int) -> dict[in
             while waiting and len(running) < workers:
                 ours, theirs = context.Pipe(duplex=False)
                 started = context.Process(target=_alone, args=(work, waiting[0], theirs))
+                # Ctrl-C is answered here: a child would say its own word while it is still importing.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 started.start()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 theirs.close()
                 running[ours] = waiting.pop(0), started
             for ready in connection.wait(list(running)):
@@ -118,7 +122,7 @@ def each_alone(work: Callable[[int], None], count: int, workers: int) -> dict[in
 
 
 def _alone(work: Callable[[int], None], task: int, theirs: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     found = None
     try:
         work(task)
@@ -126,6 +130,14 @@ def _alone(work: Callable[[int], None], task: int, theirs: Connection) -> None:
         found = cause(error)
     with contextlib.suppress(BrokenPipeError):
         theirs.send(found)
+
+
+def _end_with_parent() -> None:
+    """Nobody waits for a child whose parent is gone, and another attempt may begin."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _answer(child: multiprocessing.process.BaseProcess, ours: Connection) -> Any:

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mirror import PROJECT, builds, domains, rationales
-from hf_mirror.build import BuildSettings, build
+from hf_mirror.build import BuildSettings, build, only_one
 from hf_mirror.builds import Job, build_all, by_category
 from hf_mirror.errors import ConfigError, DataError, MirrorError
 from hf_mirror.executors import Executor, Stage, execute
@@ -115,17 +117,18 @@ def test_what_was_done_is_not_done_again(
     work, made = (jobs(raw, tmp_path)[0],), []
     whole = builds.build_shard
 
-    def counted(*arguments: Any, **more: Any) -> None:
+    def counted(*arguments: Any, **more: Any) -> list[Path]:
         made.append(arguments[4].k)
-        whole(*arguments, **more)
+        written = whole(*arguments, **more)
         if len(made) == 2:
             raise OSError("no space left")
+        return written
 
     monkeypatch.setattr(builds, "build_shard", counted)
     builds._build_task(work, 3, 1, 0)
-    with pytest.raises(DataError, match="movielens: OSError: no space left"):
+    with pytest.raises(OSError, match="no space left"):
         builds._build_task(work, 3, 1, 1)
-    with pytest.raises(DataError, match=r"movielens: .* lacks shard 00001; run the same command again"):
+    with pytest.raises(DataError, match=r"00001 is not there or not whole; run the same command again"):
         builds._join_task(work, 3, 0)
     assert not (tmp_path / "movielens").exists()
     in_shards(list(work), 3)
@@ -133,7 +136,7 @@ def test_what_was_done_is_not_done_again(
     build(domains.load("movielens"), raw["movielens"], tmp_path / "one", SETTINGS)
     assert contents(tmp_path / "movielens") == contents(tmp_path / "one" / "movielens")
     folders = {
-        builds._shard_folder(other, builds.Shard(0, shards)).parent
+        builds._shard_folders(other, shards)[0].parent
         for other, shards in (
             (work[0], 3), (work[0], 4), (replace(work[0], settings=BuildSettings(scenes=121)), 3)
         )
@@ -164,8 +167,8 @@ def test_a_join_that_breaks_off_is_done_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", breaking(Path.replace))
-        patch.setattr(builds, "_discard", breaking(builds._discard))
-        with pytest.raises(DataError, match="killed"):
+        patch.setattr(builds, "discard", breaking(builds.discard))
+        with pytest.raises(OSError, match="killed"):
             builds._join_task(work, 3, 0)
     now = {name: value for name, value in contents(tmp_path).items() if not name.startswith(".unfinished")}
     assert now == earlier or "movielens/report.json" not in now or contents_of(alone, "movielens") == now
@@ -179,15 +182,15 @@ def test_what_a_shard_was_made_of_names_it(raw: dict[str, Path], tmp_path: Path)
         shutil.copy(file, tmp_path / file.name)
     shutil.copytree(raw["movielens"], tmp_path / "raw")
     job = Job(str(tmp_path / "movielens.py"), tmp_path / "raw", tmp_path / "out", SETTINGS, "movielens")
-    folders = [builds._shard_folder(job, builds.Shard(0, 2))]
+    folders = [builds._shard_folders(job, 2)[0]]
     for file in ("movielens.py", "movielens.jinja"):
         with (tmp_path / file).open("a") as opened:
             opened.write("\n")
-        folders.append(builds._shard_folder(job, builds.Shard(0, 2)))
+        folders.append(builds._shard_folders(job, 2)[0])
     terms = (tmp_path / "raw" / "README").read_text()
     (tmp_path / "raw" / "README").write_text("Nothing is said here.")
     assert terms
-    folders.append(builds._shard_folder(job, builds.Shard(0, 2)))
+    folders.append(builds._shard_folders(job, 2)[0])
     assert len(set(folders)) == 4
 
 
@@ -196,23 +199,92 @@ def test_two_may_run_the_same_command_at_once(
 ) -> None:
     work, whole = (jobs(raw, tmp_path)[0],), builds.build_shard
 
-    def beside(*arguments: Any, **more: Any) -> None:
+    def beside(*arguments: Any, **more: Any) -> list[Path]:
         """While a shard is made here, another process makes it, too."""
-        whole(*arguments, **more)
         monkeypatch.setattr(builds, "build_shard", whole)
         builds._build_task(work, 2, 1, 0)
+        return whole(*arguments, **more)
 
     monkeypatch.setattr(builds, "build_shard", beside)
     in_shards(list(work), 2)
     assert built(contents, tmp_path) == contents_of(alone, "movielens")
 
 
-def test_what_a_killed_build_leaves_is_no_domain(raw: dict[str, Path], tmp_path: Path) -> None:
+def test_half_a_shard_is_none(
+    raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faulty variant: a folder that is there is taken for whole, whatever a stopped deletion has left in it."""
+    work, whole = (jobs(raw, tmp_path)[0],), builds.build_shard
+    for task in range(2):
+        builds._build_task(work, 2, 1, task)
+    for lost in ("tables/events.parquet", "scenes/train.parquet", "contents.json"):
+        (builds._shard_folders(work[0], 2)[0] / lost).unlink()
+        with pytest.raises(DataError, match="00000 is not there or not whole"):
+            builds._join_task(work, 2, 0)
+        builds._build_task(work, 2, 1, 0)
+
+    def robbed(*arguments: Any, **more: Any) -> list[Path]:
+        """Another command has ended meanwhile, and cleared up."""
+        written = whole(*arguments, **more)
+        shutil.rmtree(tmp_path / ".unfinished")
+        arguments[2].mkdir(parents=True)
+        return written
+
+    monkeypatch.setattr(builds, "build_shard", robbed)
+    shutil.rmtree(builds._shard_folders(work[0], 2)[1])
+    with pytest.raises(DataError, match="was taken away while it was written"):
+        builds._build_task(work, 2, 1, 1)
+    monkeypatch.undo()
+    in_shards(list(work), 2)
+    assert built(contents, tmp_path) == contents_of(alone, "movielens")
+
+
+def test_a_domain_is_built_by_one_at_a_time(raw: dict[str, Path], tmp_path: Path) -> None:
+    job = jobs(raw, tmp_path)[0]
+    with only_one(tmp_path / "movielens"):
+        for start in (
+            lambda: build(domains.load("movielens"), raw["movielens"], tmp_path, SETTINGS),
+            lambda: build_all([job], 2, Executor(), tmp_path / "logs"),
+        ):
+            with pytest.raises(DataError, match=r"another build of .*movielens is running"):
+                start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_end_with_who_started_them(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom functools import partial\nfrom pathlib import Path\n"
+        "from hf_mirror.processes import each_alone\nimport waits\n"
+        "if __name__ == '__main__': each_alone(partial(waits.waits, Path(sys.argv[1])), 2, 2)\n"
+    )
+    (tmp_path / "waits.py").write_text(
+        "import os, time\ndef waits(folder, task):\n"
+        "    (folder / f'{task}.pid').write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    main = subprocess.Popen([sys.executable, tmp_path / "main.py", tmp_path], env={**os.environ, "PYTHONPATH": PROJECT})
+    deadline = time.monotonic() + 60
+    while len(pids := [int(p.read_text() or 0) for p in tmp_path.glob("*.pid")]) < 2 or 0 in pids:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    main.kill()
+    main.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and Path("/proc").exists():
+        assert time.monotonic() < deadline, "a worker goes on without its parent"
+        time.sleep(0.05)
+
+
+def test_what_a_killed_build_leaves_is_no_domain(raw: dict[str, Path], tmp_path: Path, mirror: Any) -> None:
     build(domains.load("movielens"), raw["movielens"], tmp_path, SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["movielens"]
     builds._build_task((jobs(raw, tmp_path)[0],), 2, 1, 0)
     shutil.copytree(tmp_path / "movielens", tmp_path / ".unfinished" / "movielens" / "tmp")
     assert list(rationales.domain_folders(tmp_path)) == [tmp_path / "movielens"]
+    shutil.rmtree(tmp_path / "movielens")
+    refused = mirror("audit", tmp_path)
+    assert refused.code == 1 and "holds no" in refused.err
+    build(domains.load("movielens"), raw["movielens"], tmp_path, SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["movielens"], "the next build clears up"
 
 
 def contents_of(alone: dict[str, str], domain: str) -> dict[str, str]:
@@ -344,9 +416,13 @@ def fails_or_leaves(folder: Path, task: int) -> None:
     (folder / str(task)).touch()
 
 
-def test_a_category_that_fails_stops_no_other(raw: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["Second_Category.jsonl", "meta_Second_Category.jsonl"])
+def test_a_category_that_fails_stops_no_other(raw: dict[str, Path], tmp_path: Path, lost: str) -> None:
+    """Damaged, or with half of its files away."""
     shutil.copytree(raw["amazon_reviews"], tmp_path / "raw")
-    (tmp_path / "raw" / "Second_Category.jsonl").write_text("{}\n")
+    (tmp_path / "raw" / lost).write_text("{}\n")
+    if lost.startswith("meta"):
+        (tmp_path / "raw" / lost).unlink()
     job = replace(jobs(raw, tmp_path / "out")[2], raw=tmp_path / "raw")
     with pytest.raises(MirrorError, match=r"^2 of 4 tasks of build failed: Second_Category/amazon_reviews: "):
         build_all(by_category(job), 2, Executor.parse("local:workers=2"), tmp_path / "logs")
@@ -383,5 +459,13 @@ def test_the_command_line_builds_each_category_in_shards(mirror: Callable[..., A
     assert refused.err == "error: executor 'cloud' is not known; choose one of local, slurm, ray\n"
     refused = mirror(*arguments, "--out", str(out), "--executor", "local", "--shards", "0")
     assert (refused.code, refused.err) == (2, "error: shards is 0; expected 1 or more\n")
+    refused = mirror(*arguments, "--out", str(out), "--shards", "2", "--workers", "0")
+    assert (refused.code, refused.err) == (2, "error: workers is 0; expected 1 or more\n")
+    copied = tmp_path / "other.py"
+    shutil.copy(PROJECT / "dataset_builders" / "amazon_reviews.py", copied)
+    shutil.copy(PROJECT / "dataset_builders" / "amazon_reviews.jinja", tmp_path / "other.jinja")
+    both = ("--raw", f"amazon_reviews={tmp_path / 'raw'}", f"other={tmp_path / 'raw'}", "--out", str(out))
+    refused = mirror("build", "amazon_reviews", str(copied), *both)
+    assert (refused.code, "two builders are named amazon_reviews" in refused.err) == (2, True)
     twice = mirror("build", "mind", "mind", "--raw", "mind=x", "--out", str(out))
     assert (twice.code, twice.err) == (2, "error: builder mind is given 2 times; give it once\n")

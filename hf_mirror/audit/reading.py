@@ -67,7 +67,9 @@ def read(
 def _of_folder(folder: Path, subset: str | None, split: str | None) -> Iterator[Part]:
     base = folder if folder.is_dir() else folder.parent
     files = [*sorted(folder.glob("scenes/*.parquet")), *sorted(folder.glob("*/scenes/*.parquet"))] or [
-        path for path in (sorted(folder.rglob("*")) if folder.is_dir() else [folder]) if path.suffix in READERS
+        path
+        for path in (sorted(folder.rglob("*")) if folder.is_dir() else [folder])
+        if path.suffix in READERS and not any(part.startswith(".") for part in path.relative_to(base).parts)
     ]
     parts: dict[str, list[Path]] = {}
     for path in files:

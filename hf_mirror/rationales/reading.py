@@ -13,7 +13,7 @@ import numpy as np
 
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
+from hf_mirror.files import read_json, read_rows, read_table, sha256_file, write_json, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Messages, answer_line, direct_messages, rationale_messages
 from hf_mirror.rationales.meter import Meter
 from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, same_work, scene_digest, shards, stamp
@@ -94,10 +94,10 @@ def count_read(directory: Path) -> dict[str, Any]:
         for role in ROLES:
             totals: Counter[str] = Counter()
             for path in sorted((folder / "readings" / role).glob("*.parquet")):
-                readings = read_rows(path)
-                totals["decisions"] += len(read_rows(folder / "rationales" / role / path.name))
-                totals["read"] += len(readings)
-                totals["over_length"] += sum(row["choice_probs"] is None for row in readings)
+                probs = read_table(path, ["choice_probs"])["choice_probs"]
+                totals["decisions"] += read_table(folder / "rationales" / role / path.name, ["scene_id"]).num_rows
+                totals["read"] += len(probs)
+                totals["over_length"] += probs.null_count
             found.setdefault(folder.name, {})[role] = dict(totals)
         write_json(folder / "quality.json", quality(folder))
     return found

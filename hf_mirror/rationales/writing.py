@@ -11,7 +11,7 @@ from typing import Any
 from hf_mirror import identity
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import ConfigError
-from hf_mirror.files import read_rows, write_rows
+from hf_mirror.files import read_table, write_rows
 from hf_mirror.prompts import LABELS, Parsed, answer_pattern, parse, rationale_messages
 from hf_mirror.rationales.meter import Meter
 from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, same_work, scene_digest, shards
@@ -132,11 +132,16 @@ def _named(view: SceneView, parsed: Parsed) -> bool:
 
 
 def _count(out: Path) -> dict[str, Any]:
-    rows = [row for path in sorted(out.glob("*.parquet")) for row in read_rows(path)]
-    errors = Counter(row["parse_error"] for row in rows if row["parse_error"])
+    columns = ["scene_id", "parse_error", "finish_reason"]
+    found: dict[str, list[Any]] = {name: [] for name in columns}
+    for path in sorted(out.glob("*.parquet")):
+        table = read_table(path, columns)
+        for name in columns:
+            found[name] += table[name].to_pylist()
+    errors = Counter(error for error in found["parse_error"] if error)
     return {
-        "scenes": len({row["scene_id"] for row in rows}),
-        "decisions": len(rows),
+        "scenes": len(set(found["scene_id"])),
+        "decisions": len(found["scene_id"]),
         "parse_errors": dict(sorted(errors.items())),
-        "cut_off": sum(row["finish_reason"] == "length" for row in rows),
+        "cut_off": found["finish_reason"].count("length"),
     }
