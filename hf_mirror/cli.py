@@ -143,14 +143,17 @@ def _write_or_read(
     from hf_mirror.progress import progress
     from hf_mirror.rationales import Meter, count_scenes
 
+    prices = options.price_per_hour, getattr(options, "price_per_million", None)
     if options.executor is not None or options.tasks is not None:
         executor = Executor() if options.executor is None else Executor.parse(options.executor)
         tasks = 1 if options.tasks is None else options.tasks
+        if prices != (None, None):
+            raise ConfigError("prices are of work in this process; leave them out, or --executor and --tasks")
         if not by(executor, tasks, options.directory / "logs"):
-            return {"submitted": f"{tasks} tasks; the scheduler runs them, the same command counts what they made"}
+            return {"submitted": f"{tasks} tasks; when they are done, this without --executor counts what they made"}
         return {"domains": count()}
     with progress(rounds * count_scenes(options.directory), what) as advance:
-        meter = Meter(advance, options.price_per_hour, options.price_per_million, rounds)
+        meter = Meter(advance, *prices, rounds)
         here(_engine_of(options), meter)
         return {"domains": count(), "this_run": meter.summary()}
 
@@ -309,6 +312,9 @@ def _stage_commands(commands: Any) -> None:
     command.add_argument("--top-p", type=float, default=0.9)
     command.add_argument("--max-tokens", type=int, default=512)
     command.add_argument(
+        "--price-per-million", type=_prices, metavar="IN,OUT", help="of tokens, to show what 1000 scenes cost"
+    )
+    command.add_argument(
         "--structured", action="store_true", help="let answers be nothing but the four parts, where the engine can"
     )
     _seed(command)
@@ -423,11 +429,9 @@ def _engine(command: argparse.ArgumentParser) -> None:
         help="work in tasks that a local, slurm or ray executor runs, e.g. ray:gpus_per_task=1 (local)",
     )
     command.add_argument("--tasks", type=int, metavar="N", help="how many tasks, each of which loads the model (1)")
-    prices = command.add_mutually_exclusive_group()
-    prices.add_argument(
-        "--price-per-hour", type=float, metavar="P", help="of this machine, to show what 1000 scenes cost"
+    command.add_argument(
+        "--price-per-hour", type=_price, metavar="P", help="of this machine, to show what 1000 scenes cost"
     )
-    prices.add_argument("--price-per-million", type=_prices, metavar="IN,OUT", help="of tokens, for the same")
 
 
 def _pipeline_options(command: argparse.ArgumentParser) -> None:
@@ -459,10 +463,18 @@ def _regimes(given: Sequence[str], builders: Sequence[str]) -> dict[str, tuple[s
     return regimes
 
 
+def _price(text: str) -> float:
+    """A number of 0 or more."""
+    price = float(text)
+    if not 0 <= price < float("inf"):
+        raise ValueError
+    return price
+
+
 def _prices(text: str) -> tuple[float, float]:
     """`0.5,1.5`: of tokens in and out."""
     into, _, out = text.partition(",")
-    return float(into), float(out)
+    return _price(into), _price(out)
 
 
 def _bounds(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_mirror.errors import ConfigError, DataError
@@ -130,7 +131,8 @@ def _decided(folder: Path, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 def _some(folder: Path, what: str, ids: list[str]) -> list[dict[str, Any]]:
     rows = [
-        read_table(path).filter(pc.field("scene_id").isin(ids)) for path in sorted((folder / what).glob("*.parquet"))
+        read_table(path).filter(pc.field("scene_id").isin(pa.array(ids, pa.string())))
+        for path in sorted((folder / what).glob("*.parquet"))
     ]
     return [row for table in rows for row in table.to_pylist()]
 

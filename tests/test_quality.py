@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hf_mirror.errors import DataError
-from hf_mirror.files import canonical_json, write_rows
+from hf_mirror.files import canonical_json, read_rows, write_rows
 from hf_mirror.prompts import answer_line
-from hf_mirror.rationales.quality import quality
+from hf_mirror.rationales.quality import parts_of, quality
 from hf_mirror.schema import ITEMS, RATIONALE, READING, SCENE
 
 FILMS = {
@@ -83,6 +83,36 @@ def test_every_figure_by_hand(tmp_path: Path) -> None:
     student = found["student"]
     assert (student["decisions"], student["parsed"], student["in_form"]["count"]) == (2, 1, 0)
     assert student["grounding"] == {"count": 0, "of": 0, "share": None}
+
+
+def test_parts_are_read_in_order_and_in_no_time() -> None:
+    whole = "Stimulus: a\n\nKnowledge: b\nmore\nEvaluation: c\nBehavior: [A]"
+    assert parts_of(whole) == {"Stimulus": "a", "Knowledge": "b more", "Evaluation": "c", "Behavior": "[A]"}
+    for wrong in (
+        "Behavior: [A]\nStimulus: a\nKnowledge: b\nEvaluation: c",
+        "Well.\n" + whole,
+        whole.replace("Knowledge: b", "Knowledge:").replace("more", ""),
+        whole.replace("Knowledge", "Stimulus"),
+        "Stimulus: a" + "\n" * 3000 + "Knowledge: b" + "\n" * 3000 + "Foo: 2",
+    ):
+        assert parts_of(wrong) is None, wrong[:60]
+
+
+def test_the_longest_name_is_found_and_only_whole_words_are_grounded(tmp_path: Path) -> None:
+    make(tmp_path, masked=False)
+    items = [("1", "Dark Harbour"), ("2", "Dark Harbour Returns"), ("3", "Roman"), ("4", "Romance")]
+    rows = [{"item_id": i, "attributes": canonical_json({"title": t, "gone": None, "new": True})} for i, t in items]
+    write_rows(tmp_path / "tables" / "items.parquet", rows, ITEMS)
+    path = tmp_path / "scenes" / "train.parquet"
+    scenes = read_rows(path)
+    scenes[0]["prompt"][0]["content"] = "[A] Dark Harbour [B] Romance"
+    write_rows(path, scenes, SCENE)
+    path = tmp_path / "rationales" / "teacher" / "0.parquet"
+    written = read_rows(path)
+    for row in written:
+        row |= {"scene_id": "a", "thought": "Dark Harbour Returns, Roman. None of them, True."}
+    write_rows(path, written, RATIONALE)
+    assert quality(tmp_path)["teacher"]["grounding"] == {"count": 0, "of": 8, "share": 0.0}
 
 
 def test_what_was_not_read_is_not_made_up(tmp_path: Path) -> None:

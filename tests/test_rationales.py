@@ -19,10 +19,11 @@ import pytest
 
 from hf_mirror import PROJECT, backends, rationales
 from hf_mirror.backends import Engine, Generation, Option, Request, SceneView, SeenItem
+from hf_mirror.distill import distill
 from hf_mirror.errors import ConfigError, DataError, MirrorError
 from hf_mirror.executors import Executor
 from hf_mirror.files import read_json, read_rows, write_rows
-from hf_mirror.prompts import ANSWER_PREFIX, LABELS, parse
+from hf_mirror.prompts import ANSWER_PREFIX, LABELS, parse, rationale_messages
 from hf_mirror.rationales import Meter, ReadSettings, WriteSettings, read_by, write_by
 from hf_mirror.rationales.reading import MASK, mask
 from hf_mirror.rationales.shards import Part
@@ -36,7 +37,7 @@ TEACHER, READER = backends.load("template", "teacher"), backends.load("template"
 class Listener:
     """A backend that says the same each time and keeps what it was asked."""
 
-    model = "listener"
+    model, structured = "listener", True
 
     def __init__(self, text: str = "Because.\nBehavior: [A]", probability: float | None = None) -> None:
         self.text, self.probability, self.revision = text, probability, repr(text)
@@ -276,7 +277,9 @@ def test_the_masked_thought_is_read_without_scene_title_or_letter(run_folder: Pa
         others = {seen.attributes["title"] for seen in view.history} - {o.attributes["title"] for o in view.options}
         assert not any(title in text for title in others)
     view = SceneView((SeenItem({"title": "Up"}, {}, True),), (Option({"title": "Up North"}, 1), Option({}, 2)))
-    assert mask("[A] Up North, not Up; option B. I am B.", view) == f"{MASK} {MASK}, not {MASK}; {MASK}. I am B."
+    assert mask("[A] Up North, not up; option b, (B). I am Upset.", view) == (
+        f"{MASK} {MASK}, not {MASK}; {MASK}, {MASK}. I am Upset."
+    )
 
 
 def test_every_sample_may_be_held_to_the_four_parts(run_folder: Path) -> None:
@@ -314,6 +317,12 @@ def test_the_meter_knows_what_work_was_and_what_it_cost(run_folder: Path, small_
     found = meter.summary()
     assert sum(scenes for scenes, _ in shown) == found["scenes"] == 180
     assert sum(tokens for _, tokens in shown) == found["tokens"] > 4 * 180 * 20
+    words = sum(
+        len(rationale_messages(row["prompt"])[-1]["content"].split())
+        for split in ("train", "validation")
+        for row in read_rows(run_folder / "movielens" / "scenes" / f"{split}.parquet")
+    )
+    assert meter.prompt_tokens == words, "what samples share is read once"
     cost = (2 * meter.prompt_tokens + 4 * meter.tokens) / 1e6 / 0.18
     assert found["cost_per_1000_scenes"] == pytest.approx(cost, abs=1e-3)
     (run_folder / "movielens" / "rationales" / "teacher" / "train-00003.parquet").unlink()
@@ -336,7 +345,7 @@ def test_tasks_write_and_read_the_bytes_of_one_process(
         for settings in (WriteSettings(n=2), FOUR):
             assert write_by(where, 3, tmp_path / "logs", folder, "teacher", engine, settings)
         aside = [path.name for path in (folder / "movielens" / "rationales").iterdir() if "set-aside" in path.name]
-        assert len(aside) == 2
+        assert len(aside) == 1, "what was set aside has come back"
         shutil.rmtree(folder / "movielens" / "readings")
         assert read_by(where, 2, tmp_path / "logs", folder, Engine("template", "reader"), ReadSettings())
         with pytest.raises(ConfigError, match="tasks is 0"):
@@ -363,6 +372,83 @@ def executor_of(text: str) -> Iterator[Executor]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_what_was_set_aside_comes_back_when_it_is_wanted_again(
+    run_folder: Path, contents: Callable[[Path], dict[str, str]]
+) -> None:
+    whole = contents(run_folder / "movielens" / "rationales" / "teacher")
+    rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=2))
+    meter = Meter()
+    rationales.write(run_folder, "teacher", TEACHER, FOUR, meter)
+    assert meter.scenes == 0
+    assert contents(run_folder / "movielens" / "rationales" / "teacher") == whole
+    rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=2), meter)
+    assert meter.scenes == 0
+
+
+def test_other_engines_and_unknown_shards_are_other_work(run_folder: Path) -> None:
+    """Faulty variants: a model's name is enough; shards without a note are of whatever comes next."""
+    out = run_folder / "movielens" / "rationales" / "teacher"
+    before = {row["text"] for row in written(run_folder)}
+    (out / "validation-00000.parquet").unlink()
+    rationales.write(run_folder, "teacher", backends.load("echo", "teacher"), FOUR)
+    assert not before & {row["text"] for row in written(run_folder)}
+    (out / "settings.json").unlink()
+    rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=2))
+    assert {row["sample_index"] for row in written(run_folder)} == {0, 1}
+
+
+def test_what_cannot_be_asked_for_sets_nothing_aside(
+    run_folder: Path, contents: Callable[[Path], dict[str, str]], mirror: Callable[..., Any]
+) -> None:
+    whole = contents(run_folder)
+    refused = mirror(
+        "rationales", run_folder, "--role", "teacher", "--backend", "template", "--model", "teacher", "--structured"
+    )
+    assert (refused.code, refused.err.count("\n")) == (2, 1) and "no structured output" in refused.err
+    with pytest.raises(ConfigError, match="temperature is inf"):
+        WriteSettings(temperature=float("inf"))
+    assert contents(run_folder) == whole
+    (run_folder / "movielens" / "rationales" / "student" / "train-00000.parquet").unlink()
+    before = contents(run_folder)
+    with pytest.raises(DataError, match=r"train-00000\.parquet is missing"):
+        rationales.read(run_folder, READER)
+    assert contents(run_folder) == before
+
+
+def test_work_that_others_began_meanwhile_is_not_mixed_with(run_folder: Path) -> None:
+    """Faulty variant: a task that was left behind puts its shard where another command writes now."""
+
+    class Interrupted(Listener):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+            yield from super().generate(requests)
+            rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=3))
+
+    with pytest.raises(DataError, match="other scenes or settings"):
+        rationales.write(run_folder, "teacher", Interrupted(), FOUR)
+    assert {row["model"] for row in written(run_folder)} == {"teacher"}
+
+
+def test_distilling_refuses_what_was_made_of_something_else(run_folder: Path) -> None:
+    rationales.write(run_folder, "teacher", TEACHER, WriteSettings(n=4, seed=7))
+    with pytest.raises(DataError, match=r"readings/teacher is of other rationales .* run `mirror read` again"):
+        distill(run_folder, size=50)
+    rationales.read(run_folder, READER)
+    distill(run_folder, size=50)
+    path = run_folder / "movielens" / "scenes" / "train.parquet"
+    rows = read_rows(path)
+    rows[0]["prompt"][0]["content"] += "."
+    write_rows(path, rows, SCENE)
+    with pytest.raises(DataError, match="belongs to other scenes or instructions; run `mirror rationales"):
+        distill(run_folder, size=50)
+
+
+def test_a_role_without_any_reading_is_one_line(run_folder: Path) -> None:
+    rationales.write(run_folder, "teacher", Listener("Hm."), FOUR)
+    rationales.read(run_folder, READER)
+    with pytest.raises(DataError, match="too_few_parsed"):
+        distill(run_folder, size=50)
 
 
 def test_a_task_mixes_nothing(run_folder: Path) -> None:

@@ -76,7 +76,8 @@ class Request:
 @dataclass(frozen=True)
 class Generation:
     """One sampled answer, without the prefix. `finish_reason` is `stop`, `length`, or `failed` where an endpoint gave
-    no answer to this sample. `tokens` were generated after `prompt_tokens`; 0 where the engine counts none."""
+    no answer to this sample. `tokens` were generated; `prompt_tokens` were read for it, 0 for samples that share what
+    was read for the first."""
 
     id: str
     sample_index: int
@@ -87,10 +88,12 @@ class Generation:
 
 
 class Backend(Protocol):
-    """What every engine offers. `model` and `revision` name exactly what answered."""
+    """What every engine offers. `model` and `revision` name exactly what answered; `structured` says whether answers
+    can be held to a request's `pattern`."""
 
     model: str
     revision: str
+    structured: bool
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Yields `n` generations per request, in the order of requests and samples."""
@@ -102,9 +105,9 @@ class Backend(Protocol):
         ...
 
     def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
-        """Yields, per request, log P(`prefix` | `messages`) in nats, summed over the prefix's tokens; without messages,
-        log P(`prefix`) by itself (of all but its first token, where the model has none to begin with). NaN where the
-        input is longer than the engine's context."""
+        """Yields, per request, log P(`prefix` | `messages`) in nats, the mean over the prefix's tokens; without
+        messages, of `prefix` by itself (of all but its first token, where the model has none to begin with). NaN where
+        the input is longer than the engine's context."""
         ...
 
 

@@ -12,6 +12,8 @@ from hf_mirror.backends import Generation, Request, no_pattern
 class EchoBackend:
     """Generates the last `max_tokens` words of the request, chosen by the seed, and uniform option probabilities."""
 
+    structured = False
+
     def __init__(self, model: str = "echo", revision: str | None = None) -> None:
         self.model = model or "echo"
         self.revision = revision or "1"
@@ -26,7 +28,7 @@ class EchoBackend:
                 text = " ".join(words[start : start + request.max_tokens])
                 cut = len(words) - start > request.max_tokens
                 reason = "length" if cut else "stop"
-                yield Generation(request.id, sample, text, reason, len(text.split()), len(words))
+                yield Generation(request.id, sample, text, reason, len(text.split()), len(words) * (sample == 0))
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         """1/K for every label."""
@@ -35,5 +37,5 @@ class EchoBackend:
 
     def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
         """Every word as likely as any of a thousand, whatever came before."""
-        for request in requests:
-            yield -float(np.log(1000) * len(request.prefix.split()))
+        for _ in requests:
+            yield -float(np.log(1000))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -35,15 +36,20 @@ MOST_LOGPROBS = 20  # what OpenAI's API and vLLM's server allow unless told othe
 class OpenAIBackend:
     """Generates through any such server; reads option probabilities through one that tokenises, as vLLM's does."""
 
+    structured = True
+
     def __init__(self, model: str, revision: str | None = None) -> None:
         """`model` as the server calls it. Endpoints name no version: `revision` is recorded as it is given."""
         base_url = os.environ.get("OPENAI_BASE_URL")
         if not base_url:
             raise ConfigError("backend openai needs OPENAI_BASE_URL, e.g. http://127.0.0.1:8000/v1")
-        url = urlsplit(base_url)
-        self._where = (
-            f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}{url.path}"  # without a password
-        )
+        try:
+            url, port = urlsplit(base_url), urlsplit(base_url).port
+        except ValueError:
+            url, port = urlsplit(""), None
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ConfigError("OPENAI_BASE_URL is no address of a server; expected e.g. http://127.0.0.1:8000/v1")
+        self._where = f"{url.scheme}://{url.hostname}{f':{port}' if port else ''}{url.path}"  # without a password
         self._base_url = base_url
         self.model = model
         self.revision = revision or "as served"
@@ -98,8 +104,7 @@ class OpenAIBackend:
             finally:
                 for task in under_way:
                     task.cancel()
-                loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
-                loop.run_until_complete(client.close())
+                loop.run_until_complete(_close(client, under_way))
 
     async def _asked(self, job: Callable[[Any], Awaitable[T]], client: Any) -> T:
         """A job, with what the client raises in one line."""
@@ -130,6 +135,10 @@ class OpenAIBackend:
             served = [model.id async for model in client.models.list()]
         except openai.NotFoundError:
             return  # there are servers that do not say
+        except (AttributeError, TypeError, ValueError):
+            raise ConfigError(
+                f"{self._where} lists its models in no way that OpenAI's API has; mend OPENAI_BASE_URL (ends in /v1?)"
+            ) from None
         if served and self.model not in served:
             near = get_close_matches(self.model, served, n=1, cutoff=0.0)
             raise ConfigError(f"{self._where} serves no model {self.model!r}; did you mean {near[0]!r}?")
@@ -168,7 +177,8 @@ class OpenAIBackend:
 
     def _same_model(self, answered: str | None) -> None:
         # A dated name for an undated one is usual.
-        if answered and not (answered.startswith(self.model) or self.model.endswith(answered)):
+        dated = re.escape(self.model) + r"(-\d[\w-]*)?"
+        if answered and not (re.fullmatch(dated, answered) or self.model.endswith(f"/{answered}")):
             raise MirrorError(
                 f"{self._where} answers as {answered!r}, but was asked for {self.model!r}; pass --model {answered}"
             )
@@ -198,7 +208,7 @@ class OpenAIBackend:
             before = max(len(whole) - len(plain), 1)
         if len(whole) >= room:
             return float("nan")
-        return await self._tail(client, whole[:before], whole[before:])
+        return await self._tail(client, whole[:before], whole[before:]) / max(len(whole) - before, 1)
 
     def _chat(self, request: Request, end: str) -> dict[str, Any]:
         """The whole conversation, as `/tokenize` takes it."""
@@ -245,6 +255,11 @@ class OpenAIBackend:
         return ConfigError(
             f"{self._where} gives no option probabilities ({why}); read with --backend transformers or vllm"
         )
+
+
+async def _close(client: Any, under_way: Iterable[Any]) -> None:
+    await asyncio.gather(*under_way, return_exceptions=True)
+    await client.close()
 
 
 def _conversation(request: Request) -> tuple[list[dict[str, str]], dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_mirror.backends import Generation, Request, SceneView
+from hf_mirror.backends import Generation, Request, SceneView, no_pattern
 from hf_mirror.errors import ConfigError
 from hf_mirror.identity import seed as seed_of
 from hf_mirror.prompts import answer_line, parse
@@ -43,6 +43,8 @@ EVALUATION = {
 class TemplateBackend:
     """`model` is `teacher`, `student` or `reader`."""
 
+    structured = False
+
     def __init__(self, model: str = "teacher", revision: str | None = None) -> None:
         if model not in NOISE:
             raise ConfigError(f"the template backend has no model {model!r}; choose one of {', '.join(NOISE)}")
@@ -51,17 +53,17 @@ class TemplateBackend:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Writes Stimulus, Knowledge, Evaluation and the answer line; temperature scales the noise."""
+        no_pattern(requests, "template")
         for request in requests:
             scene = _scene(request)
             weights = _weights(scene)
+            read = len(request.messages[-1]["content"].split())
             seeds = request.seeds or tuple(seed_of(request.id, sample) for sample in range(request.n))
             for sample in range(request.n):
                 rng = np.random.Generator(np.random.PCG64(seeds[sample]))
                 noise = NOISE[self.model] * request.temperature * rng.gumbel(size=len(weights))
                 text = _text(scene, weights + noise, rng)
-                yield Generation(
-                    request.id, sample, text, "stop", len(text.split()), len(request.messages[-1]["content"].split())
-                )
+                yield Generation(request.id, sample, text, "stop", len(text.split()), read * (sample == 0))
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         """A softmax over the noiseless weights; options that the prefix names gain."""
@@ -88,7 +90,7 @@ class TemplateBackend:
             logs = weights - weights.max()
             logs -= np.log(np.exp(logs).sum())
             words = np.log(len(STIMULUS)) + np.log(len(KNOWLEDGE) if scene.history else 1)
-            yield float((logs.min() if choice is None else logs[choice]) - words)
+            yield float((logs.min() if choice is None else logs[choice]) - words) / max(len(request.prefix.split()), 1)
 
 
 def _scene(request: Request) -> SceneView:

@@ -52,6 +52,11 @@ class _Family:
         first = min(position for row in rows for position, _, _ in row.reads)
         return cls(min(first, in_common([row.ids for row in rows])), rows)
 
+    def pieces(self, most: int) -> list[_Family]:
+        """Itself, or families of some rows each, so that none has more than `most` tokens if padded."""
+        at_once = max(most // max(len(row.ids) for row in self.rows), 1)
+        return [_Family(self.shared, self.rows[i : i + at_once]) for i in range(0, len(self.rows), at_once)]
+
 
 @dataclass
 class _Sample:
@@ -68,6 +73,8 @@ class _Sample:
 
 class TransformersBackend:
     """Generates and reads with one causal LM through its chat template."""
+
+    structured = False
 
     def __init__(self, model: str, revision: str | None = None, *, batch_tokens: int = 32_768) -> None:
         """`model`: a folder, or a Hub id with `revision`. `batch_tokens` bounds tokens per forward pass, padding
@@ -105,7 +112,7 @@ class TransformersBackend:
             for batch in self._batches(fits, cost, [request.n for request in window]):
                 self._sample(prompts, [s for i in batch for s in samples if s.prompt == i])
             for s in samples:
-                text, read = self._chat.decode(s.tokens), len(prompts[s.prompt])
+                text, read = self._chat.decode(s.tokens), len(prompts[s.prompt]) * (s.index == 0)
                 yield Generation(s.request.id, s.index, text, s.finish_reason, len(s.tokens), read)
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
@@ -132,7 +139,10 @@ class TransformersBackend:
                     reads = [(position, ids[position + 1], 0) for position in range(before - 1, len(ids) - 1)]
                     families.append(_Family(0, [_Row(i, ids, reads)]))
             self._score_all(families, scores, self._batch_tokens // READ_AT_ONCE)
-            yield from (float(score[0]) for score in scores)
+            lengths = [len(family.rows[0].reads) for family in families]
+            found = iter(lengths)
+            for score in scores:
+                yield float(score[0]) if np.isnan(score[0]) else float(score[0]) / max(next(found), 1)
 
     def _batches(
         self, rows: Sequence[int], length: Sequence[int], repeats: Sequence[int], most: int | None = None
@@ -166,8 +176,7 @@ class TransformersBackend:
             ids, mask = self._pad([prompts[i] for i in used], left=True)
             out = self._forward(ids, mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), keep=1, use_cache=True)
             rows = torch.tensor([used.index(sample.prompt) for sample in active], device=ids.device)
-            logits, mask, cache = out.logits[rows, -1], mask[rows], out.past_key_values
-            cache.batch_select_indices(rows)
+            logits, mask, cache = out.logits[rows, -1], mask[rows], self._cache(out, rows)
             while True:
                 tokens = _draw(logits, active)
                 left = [row for row, token in enumerate(tokens.tolist()) if self._continues(active[row], token)]
@@ -183,6 +192,16 @@ class TransformersBackend:
                     tokens[:, None], mask, position_ids=position_ids, past_key_values=cache, use_cache=True
                 )
                 logits = out.logits[:, -1]
+
+    def _cache(self, out: Any, rows: torch.Tensor) -> Any:
+        """The cache of a forward pass, with a copy of its row for each of `rows`."""
+        cache = getattr(out, "past_key_values", None)
+        try:
+            cache.batch_select_indices(rows)  # type: ignore[union-attr]
+        except (AttributeError, NotImplementedError):
+            kind = type(self._lm).__name__
+            raise ConfigError(f"{self.model} is a {kind}, whose memory rows cannot share; use backend vllm") from None
+        return cache
 
     def _continues(self, sample: _Sample, token: int) -> bool:
         if token in self._stop:
@@ -205,8 +224,9 @@ class TransformersBackend:
 
     def _score_all(self, families: list[_Family], scores: list[np.ndarray], most: int | None = None) -> None:
         """Adds the log-probabilities that all rows read to their requests' scores."""
+        pieces = [piece for family in families for piece in family.pieces(most or self._batch_tokens)]
         for alone in (True, False):
-            these = [family for family in families if (family.shared == 0) == alone]
+            these = [family for family in pieces if (family.shared == 0) == alone]
             length = [max(len(row.ids) for row in family.rows) for family in these]
             for batch in self._batches(range(len(these)), length, [len(family.rows) for family in these], most):
                 self._score([these[i] for i in batch], scores)
@@ -223,9 +243,9 @@ class TransformersBackend:
             if families[0].shared:
                 begin, before = self._pad([family.rows[0].ids[: family.shared] for family in families], left=True)
                 positions = (before.cumsum(1) - 1).clamp(min=0)
-                cache = self._forward(begin, before, position_ids=positions, keep=1, use_cache=True).past_key_values
+                out = self._forward(begin, before, position_ids=positions, keep=1, use_cache=True)
                 whose = torch.tensor([place for place, _ in rows], device=ids.device)
-                cache.batch_select_indices(whose)
+                cache = self._cache(out, whose)
                 offset = torch.tensor(start, device=ids.device)[:, None]
                 more = {"use_cache": True, "past_key_values": cache,
                         "position_ids": offset + torch.arange(ids.shape[1], device=ids.device)}  # fmt: skip

@@ -25,6 +25,8 @@ class VllmBackend:
     batch, so that another batch may round otherwise and now and then draw another token.
     """
 
+    structured = True
+
     def __init__(self, model: str, revision: str | None = None) -> None:
         """`model`: a folder, or a Hub id with `revision`."""
         try:
@@ -73,7 +75,7 @@ class VllmBackend:
                 found = next(answers)
                 answer = found.outputs[0]
                 reason = "length" if answer.finish_reason == "length" else "stop"
-                read = len(found.prompt_token_ids)
+                read = len(found.prompt_token_ids) * (sample == 0)
                 yield Generation(request.id, sample, answer.text, reason, len(answer.token_ids), read)
 
     def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
@@ -102,7 +104,8 @@ class VllmBackend:
         settings = SamplingParams(max_tokens=1, prompt_logprobs=0)
         answers = iter(self._run([(ids, settings) for ids, _ in asked if len(ids) < self._context]))
         for ids, start in asked:
-            yield _tail(next(answers), ids[start:]) if len(ids) < self._context else math.nan
+            tail = ids[start:]
+            yield _tail(next(answers), tail) / max(len(tail), 1) if len(ids) < self._context else math.nan
 
     def _sampling(self, request: Request, sample: int, room: int) -> Any:
         from vllm import SamplingParams

@@ -25,7 +25,7 @@ import numpy as np
 
 from hf_mirror.distill.decisions import Model, counts
 from hf_mirror.distill.page import page
-from hf_mirror.distill.probe import probe, thoughts
+from hf_mirror.distill.probe import gives_away, probe, thoughts
 from hf_mirror.distill.report import points, split_report
 from hf_mirror.distill.rows import pairs, rescued
 from hf_mirror.distill.scoring import KEPT, score_domain
@@ -36,7 +36,6 @@ from hf_mirror.rationales.shards import ROLES, SPLITS, domain_folders
 from hf_mirror.schema import PAIR, RESCUED
 
 VALIDATION_SHARE = 0.1
-TOLD_APART = 0.6
 WARNING = (
     "chosen and rejected thoughts are told apart without the scene in {:.0f} % of pairs: what is learned from them may "
     "be whose writing it is; compare with --rejected-role teacher"
@@ -103,12 +102,13 @@ def distill(
         "domains": {d.folder.name: {split: split_report(d, split) for split in SPLITS} | d.report for d in domains},
         "quotas": quotas,
         "scene_blind_probe": told,
-        "warnings": [WARNING.format(100 * told["accuracy"])] if told["accuracy"] > TOLD_APART else [],
+        "warnings": [WARNING.format(100 * told["accuracy"])] if gives_away(told) else [],
     }
     for domain in domains:
         quality = domain.folder / "quality.json"
         if quality.is_file():
             report["domains"][domain.folder.name]["quality"] = read_json(quality)
+    for domain in domains:
         for split in SPLITS:
             write_rows(domain.folder / "preferences" / f"{split}.parquet", rows[domain.folder, split], PAIR)
             path = domain.folder / "rescued" / f"{split}.parquet"

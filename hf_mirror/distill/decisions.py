@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
-from hf_mirror.rationales.shards import ROLES, SPLITS
+from hf_mirror.files import read_json
+from hf_mirror.rationales.shards import ROLES, SPLITS, scene_digest, shard_digests, stamp
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,6 +88,9 @@ def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
     found = np.full(len(scenes["scene_id"]), np.nan)
     if not paths:
         return found, set()
+    note = stamp(folder / "readings" / "direct")
+    if note.exists() and read_json(note)["scenes"] != scene_digest(folder):
+        raise DataError(f"{note.parent} is of other scenes or instructions; run `mirror read` again")
     table = pa.concat_tables([_read(path, DIRECT) for path in paths])
     scene = _scene_index(folder / "readings" / "direct", table, pa.array(scenes["scene_id"].tolist(), pa.string()))
     start, length, _, values = _probabilities(table["choice_probs"])
@@ -99,6 +103,7 @@ def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
 
 def read_role(folder: Path, role: str, scenes: Columns) -> tuple[Columns, Model, set[Model], dict[str, Any]]:
     """One role's decisions joined to their readings, who wrote them, who read them, and what was lost."""
+    _check_stamps(folder, role)
     written = _shards(folder, "rationales", role, WRITTEN)
     readings = _shards(folder, "readings", role, READ)
     writers = _distinct(written, "model", "model_revision")
@@ -110,6 +115,17 @@ def read_role(folder: Path, role: str, scenes: Columns) -> tuple[Columns, Model,
     losses = _losses(written, columns["usable"])
     columns["role"] = np.full(written.num_rows, ROLES.index(role))
     return columns, writers[0], set(_distinct(readings, "reader", "reader_revision")), losses
+
+
+def _check_stamps(folder: Path, role: str) -> None:
+    """Ids tell nothing of a scene's or thought's words: what was made of what is in the stages' own notes."""
+    written, read = folder / "rationales" / role, folder / "readings" / role
+    if stamp(written).exists() and read_json(stamp(written))["scenes"] != scene_digest(folder):
+        raise DataError(
+            f"{written} belongs to other scenes or instructions; run `mirror rationales --role {role}` again"
+        )
+    if stamp(read).exists() and read_json(stamp(read))["shards"] != shard_digests(written):
+        raise DataError(f"{read} is of other rationales than {written} holds; run `mirror read` again")
 
 
 def merge(roles: list[Columns]) -> Columns:
@@ -166,6 +182,9 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
             f"{folder / 'readings' / role}: {stray} readings belong to no rationale; run `mirror read` again"
         )
     start, length, total, values = _probabilities(readings["choice_probs"])
+    # The last place stands for what was not read.
+    start, length, total = np.append(start, 0), np.append(length, 0), np.append(total, np.nan)
+    ifd = np.append(pc.cast(readings["ifd"], pa.float64()).to_numpy(), np.nan)
     read = (at >= 0) & (length[at] > 0) & ~np.isnan(total[at])
     wrong_size = length[at] != n_options[scene]
     if bad := np.flatnonzero(read & (wrong_size | (np.abs(total[at] - 1) > 1e-3))).tolist():
@@ -181,7 +200,7 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
         "stated": np.where(parsed, pc.fill_null(written["stated_choice"], -1).to_numpy(), -1),
         "usable": parsed & read,
         "start": start[at],
-        "ifd": np.where(at >= 0, pc.cast(readings["ifd"], pa.float64()).to_numpy()[at], np.nan),
+        "ifd": ifd[at],
         "values": values,
     }
 

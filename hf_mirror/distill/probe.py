@@ -18,6 +18,7 @@ import pyarrow as pa
 from hf_mirror.prompts import LABELS, parse
 
 PROBED = 2000  # pairs of a domain
+TOLD_APART = 0.6
 COLUMNS = 512
 FOLDS = 5
 PENALTY = 10.0
@@ -43,6 +44,11 @@ def probe(domains: list[list[tuple[str, str]]]) -> dict[str, Any]:
         scores = (x[fold == f] @ weights).round(9)
         right += float((scores > 0).sum() + 0.5 * (scores == 0).sum())
     return {"pairs": len(pairs), "accuracy": round(right / len(pairs), 4)}
+
+
+def gives_away(told: dict[str, Any]) -> bool:
+    """Whether more than 60 % are told apart, and not by chance: two standard errors of a coin's share above a half."""
+    return told["accuracy"] > max(TOLD_APART, 0.5 + 2 * np.sqrt(0.25 / max(told["pairs"], 1)))
 
 
 def thoughts(pairs: pa.Table) -> list[tuple[str, str]]:

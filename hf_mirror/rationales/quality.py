@@ -17,15 +17,12 @@ import polars as pl
 
 from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
-from hf_mirror.prompts import PARTS
+from hf_mirror.prompts import ANSWER_PREFIX, PARTS
 from hf_mirror.rationales.shards import ROLES, SPLITS
 
 SHORTEST_NAME = 4  # letters: shorter titles and values are words that stand in any text
 LONGEST_NAME = 6  # words of an attribute; what is longer is a description
 LONGEST_VALUES = 200_000  # titles and values that are looked for in texts
-
-_PART = r"{0}:(?P<{0}>[^\n]+(?:\n(?!\w+:)[^\n]*)*)\n+"
-_IN_FORM = re.compile(r"\s*" + "".join(_PART.format(part) for part in PARTS) + r"\s*$")
 
 # What a part speaks of, by words that give it away. One part may speak of several things, or of none of them.
 FACTORS: dict[str, dict[str, str]] = {
@@ -78,14 +75,14 @@ def _role(folder: Path, role: str, scenes: pl.DataFrame, names: list[str]) -> di
     paths = sorted((folder / "rationales" / role).glob("*.parquet"))
     if not paths:
         raise DataError(f"{folder / 'rationales' / role} holds no rationales; run `mirror rationales --role {role}`")
-    columns = ["scene_id", "sample_index", "thought", "stated_choice", "choice_named_in_thought", "parse_error"]
+    columns = ["scene_id", "sample_index", "text", "thought", "stated_choice", "choice_named_in_thought", "parse_error"]
     written = pl.read_parquet(paths, columns=columns)
     parsed = written.filter(pl.col("parse_error").is_null())
     found: dict[str, Any] = {"decisions": written.height, "parsed": parsed.height}
     if not parsed.height:
         return found
     thoughts = parsed["thought"].to_list()
-    forms = [match for thought in thoughts if (match := _IN_FORM.match(f"{thought}\n"))]
+    forms = [form for text in parsed["text"].to_list() if (form := parts_of(text))]
     words = np.array([len(thought.split()) for thought in thoughts])
     repeated = parsed.select(pl.len().over("scene_id", "thought") > 1).to_series().sum()
     quantiles = np.quantile(words, [0.1, 0.5, 0.9])
@@ -101,6 +98,23 @@ def _role(folder: Path, role: str, scenes: pl.DataFrame, names: list[str]) -> di
     }
 
 
+def parts_of(text: str) -> dict[str, str] | None:
+    """The words of every part, where an answer consists of Stimulus, Knowledge, Evaluation and the answer line, in this
+    order; else None."""
+    heads: list[str] = []
+    words: dict[str, list[str]] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        head, colon, rest = line.partition(":")
+        if colon and head in (*PARTS, ANSWER_PREFIX.partition(":")[0]):
+            heads.append(head)
+            line = rest.strip()
+        if not heads:
+            return None
+        words.setdefault(heads[-1], []).append(line)
+    found = {head: " ".join(lines).strip() for head, lines in words.items()}
+    return found if heads == [*PARTS, ANSWER_PREFIX.partition(":")[0]] and all(found.values()) else None
+
+
 def _share(count: int, of: int) -> dict[str, Any]:
     return {"count": count, "of": of, "share": round(count / of, 4) if of else None}
 
@@ -110,12 +124,15 @@ def _names(folder: Path) -> list[str]:
     found: Counter[str] = Counter()
     for text in pl.read_parquet(folder / "tables" / "items.parquet", columns=["attributes"])["attributes"]:
         found.update(_values(json.loads(text or "{}")))
-    return [name for name, _ in found.most_common(LONGEST_VALUES)]
+    # Of names that begin at one place the first in the list is found: the longest.
+    return sorted((name for name, _ in found.most_common(LONGEST_VALUES)), key=lambda name: (-len(name), name))
 
 
 def _values(attributes: Mapping[str, Any]) -> set[str]:
     parts: list[str] = []
     for value in attributes.values():
+        if value is None or isinstance(value, bool):
+            continue
         parts += [str(part) for part in value] if isinstance(value, list) else [str(value)]
     return {part for part in parts if len(part) >= SHORTEST_NAME and len(part.split()) <= 2 * LONGEST_NAME}
 
@@ -130,8 +147,8 @@ def _grounding(parsed: pl.DataFrame, scenes: pl.DataFrame, names: list[str]) -> 
         _whole(name, thought) for name, thought in zip(named["name"].to_list(), named["thought"].to_list(), strict=True)
     ]
     named = named.filter(pl.Series(whole, dtype=pl.Boolean))
-    there = named.select(pl.col("text").str.contains(pl.col("name"), literal=True)).to_series().sum()
-    return _share(int(there or 0), named.height)
+    there = [_whole(name, text) for name, text in zip(named["name"].to_list(), named["text"].to_list(), strict=True)]
+    return _share(sum(there), named.height)
 
 
 def _whole(name: str, text: str) -> bool:
@@ -172,7 +189,7 @@ def _entropy(rows: pl.DataFrame, column: str) -> float:
     return round(total / rows.height, 4)
 
 
-def _factors(forms: Iterable[re.Match[str]]) -> dict[str, dict[str, int]]:
+def _factors(forms: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
     """How many decisions in form speak of what, part by part."""
     patterns = {part: {n: re.compile(p, re.IGNORECASE) for n, p in known.items()} for part, known in FACTORS.items()}
     counts = {part: dict.fromkeys([*known, "none of these"], 0) for part, known in FACTORS.items()}

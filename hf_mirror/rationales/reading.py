@@ -13,10 +13,22 @@ import numpy as np
 
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_json, read_rows, read_table, sha256_file, write_json, write_rows
+from hf_mirror.files import read_json, read_rows, read_table, write_json, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Messages, answer_line, direct_messages, rationale_messages
 from hf_mirror.rationales.meter import Meter
-from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, same_work, scene_digest, shards, stamp
+from hf_mirror.rationales.shards import (
+    ROLES,
+    Part,
+    Row,
+    domain_folders,
+    engine_of,
+    same_work,
+    scene_digest,
+    shard_digests,
+    shards,
+    stamp,
+    still_same,
+)
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import READING
 
@@ -24,7 +36,7 @@ DIRECT = "direct"  # what stands for a role where nobody thought
 TEACHER = ROLES[0]
 MASK = "…"
 NOTHING: Messages = []  # no prompt at all
-_LETTER = re.compile(r"\[[A-Z]\]|\b(?:[Oo]ption|[Cc]hoice|[Ll]etter) [A-Z]\b")
+_LETTER = re.compile(r"\[[A-Z]\]|\([A-Z]\)|\b(?:option|choice|letter) [A-Z]\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ def read(
     that do not parse are not read.
     """
     settings, meter, part = settings or ReadSettings(), meter or Meter(), part or Part()
-    prepare_read(directory, backend, settings, part)
+    works = prepare_read(directory, backend, settings, part)
     for folder in domain_folders(directory):
         renderer = Renderer.of_run(folder)
         for role in (*ROLES, DIRECT):
@@ -58,31 +70,33 @@ def read(
             for name, scenes in shards(folder, part):
                 if (out / name).exists():
                     meter.found(len(scenes))
-                elif role == DIRECT:
-                    write_rows(out / name, _read_direct(scenes, renderer, backend), READING)
-                    meter.made(len(scenes))
+                    continue
+                if role == DIRECT:
+                    rows = _read_direct(scenes, renderer, backend)
                 else:
-                    if not (source / name).exists():
-                        raise DataError(
-                            f"{source / name} is missing; run `mirror rationales` for the {role} to its end"
-                        )
-                    written = read_rows(source / name)
-                    write_rows(out / name, _read(scenes, written, renderer, backend, settings), READING)
-                    meter.made(len(scenes))
+                    rows = _read(scenes, read_rows(source / name), renderer, backend, settings)
+                write_rows(out / name, still_same(rows, out, works[folder, role]), READING)
+                meter.made(len(scenes))
 
 
-def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part: Part) -> None:
-    """Makes sure that the readings that are there are of what is written now, by this reader."""
-    reader = {"model": backend.model, "revision": backend.revision}
+def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part: Part) -> dict[tuple[Path, str], Row]:
+    """Makes sure that the readings that are there are of what is written now, by this reader; returns what that is."""
+    works: dict[tuple[Path, str], Row] = {}
     for folder in domain_folders(directory):
         for role in ROLES:
             source = folder / "rationales" / role
             if not source.is_dir():
                 raise DataError(f"{source} is missing; run `mirror rationales {directory} --role {role}` first")
-            hashes = {path.name: sha256_file(path) for path in sorted(source.glob("*.parquet"))}
-            work = {**reader, **asdict(settings), "written": read_json(stamp(source)), "shards": hashes}
-            same_work(folder / "readings" / role, work, part.alone)
-        same_work(folder / "readings" / DIRECT, {**reader, "scenes": scene_digest(folder)}, part.alone)
+            found = shard_digests(source)
+            for name, _ in shards(folder):
+                if name not in found:
+                    raise DataError(f"{source / name} is missing; run `mirror rationales` for the {role} to its end")
+            made_of = {"written": read_json(stamp(source)), "shards": found}
+            works[folder, role] = {**engine_of(backend), **asdict(settings), **made_of}
+        works[folder, DIRECT] = {**engine_of(backend), "scenes": scene_digest(folder)}
+    for (folder, role), work in works.items():
+        same_work(folder / "readings" / role, work, part.alone)
+    return works
 
 
 def count_read(directory: Path) -> dict[str, Any]:
@@ -162,8 +176,8 @@ def _ifd(
     rows: list[Row], prompts: dict[str, Any], views: dict[str, SceneView], backend: Backend
 ) -> Iterator[float | None]:
     """The reader's loss on a teacher's answer given the prompt, divided by its loss on the answer alone: 1 where the
-    prompt does not help at all (Li et al., From Quantity to Quality, https://arxiv.org/abs/2308.12032). Both losses
-    are of the same tokens, so that sums will do for means. None for the student's, which are never chosen."""
+    prompt does not help at all (Li et al., From Quantity to Quality, https://arxiv.org/abs/2308.12032). None for the
+    student's, which are never chosen."""
     answers = [f"{row['thought']}\n{answer_line(row['stated_choice'])}" for row in rows]
     asked = [
         Request(
@@ -201,9 +215,10 @@ def _floats(probs: np.ndarray) -> list[float] | None:
 
 
 def mask(thought: str, view: SceneView) -> str:
-    """The thought with the titles of all items that its prompt shows, and letters that name options, masked."""
+    """The thought with the titles of all items that its prompt shows (whole words, in any case), and letters that name
+    options, masked."""
     attributes = [option.attributes for option in view.options] + [seen.attributes for seen in view.history]
     shown = [str(found.get("title") or "") for found in attributes]
     for title in sorted({title for title in shown if title}, key=lambda title: (-len(title), title)):
-        thought = thought.replace(title, MASK)
+        thought = re.sub(rf"(?<!\w){re.escape(title)}(?!\w)", MASK, thought, flags=re.IGNORECASE)
     return _LETTER.sub(MASK, thought)

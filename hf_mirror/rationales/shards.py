@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_mirror import identity
+from hf_mirror.backends import Backend
 from hf_mirror.errors import DataError
-from hf_mirror.files import canonical_json, read_json, read_rows, write_json
+from hf_mirror.files import canonical_json, read_json, read_rows, sha256_file, write_json
 from hf_mirror.prompts import prompt_sha256, rationale_messages
 
 ROLES = ("teacher", "student")
@@ -56,6 +58,11 @@ def count_scenes(directory: Path) -> int:
     return sum(len(scenes) for folder in domain_folders(directory) for _, scenes in shards(folder))
 
 
+def engine_of(backend: Backend) -> Row:
+    """What answers, exactly: two engines may give one model's name and other answers."""
+    return {"engine": type(backend).__name__, "model": backend.model, "revision": backend.revision}
+
+
 def instruction_digest() -> str:
     """What every rationale request begins with, as a digest: other words are other work."""
     return prompt_sha256(rationale_messages([{"role": "user", "content": ""}]))
@@ -63,8 +70,13 @@ def instruction_digest() -> str:
 
 def scene_digest(folder: Path) -> str:
     """What a domain's scenes ask, as a digest."""
-    scenes = (scene for _, shard in shards(folder) for scene in shard)
-    return identity.digest(instruction_digest(), *(scene["prompt_sha256"] + scene["scene_id"] for scene in scenes))
+    files = (folder / "scenes" / f"{split}.parquet" for split in SPLITS)
+    return identity.digest(instruction_digest(), *(sha256_file(path) for path in files))
+
+
+def shard_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every shard in a folder, by name."""
+    return {path.name: sha256_file(path) for path in sorted(folder.glob("*.parquet"))}
 
 
 def stamp(out: Path) -> Path:
@@ -73,21 +85,43 @@ def stamp(out: Path) -> Path:
 
 
 def same_work(out: Path, settings: Row, alone: bool) -> None:
-    """Shards made from other scenes or settings are set aside under another name: never mixed, never lost.
+    """Shards made from other scenes or settings are set aside under another name: never mixed, never lost. Those that
+    were set aside and are wanted again come back.
 
     A task among others (not `alone`) sets nothing aside, since others may be writing there: that was done before it.
     """
-    path = stamp(out)
-    same = path.exists() and canonical_json(read_json(path)) == canonical_json(settings)
-    if same:
+    if _is_of(out, settings):
         return
     if not alone:
-        raise DataError(f"{out} holds what was made from other scenes or settings; run the same command again")
-    if path.exists():
-        aside = out.with_name(f"{out.name}.set-aside-{identity.digest(path.read_text())[:8]}")
+        raise _other_work(out)
+    if stamp(out).exists() or shard_digests(out):  # shards that nothing is known of are of other work, too
+        made_of = stamp(out).read_text() if stamp(out).exists() else str(shard_digests(out))
+        aside = out.with_name(f"{out.name}.set-aside-{identity.digest(made_of)[:8]}")
         again = 1
         while aside.exists():
             again += 1
             aside = aside.with_name(f"{aside.name.partition('.again-')[0]}.again-{again}")
         out.rename(aside)
-    write_json(path, settings)
+    (out.parent.parent / "quality.json").unlink(missing_ok=True)  # of what is not there any more
+    for aside in sorted(out.parent.glob(f"{out.name}.set-aside-*")):
+        if _is_of(aside, settings):
+            if out.exists():
+                shutil.rmtree(out)  # without any shard
+            aside.rename(out)
+            return
+    write_json(stamp(out), settings)
+
+
+def still_same(rows: Iterator[Row], out: Path, settings: Row) -> Iterator[Row]:
+    """The rows; but an error instead of their end where other work has begun in `out` meanwhile."""
+    yield from rows
+    if not _is_of(out, settings):
+        raise _other_work(out)
+
+
+def _is_of(out: Path, settings: Row) -> bool:
+    return stamp(out).exists() and canonical_json(read_json(stamp(out))) == canonical_json(settings)
+
+
+def _other_work(out: Path) -> DataError:
+    return DataError(f"{out} holds what was made from other scenes or settings; run the same command again")

@@ -14,7 +14,17 @@ from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_table, write_rows
 from hf_mirror.prompts import LABELS, Parsed, answer_pattern, parse, rationale_messages
 from hf_mirror.rationales.meter import Meter
-from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, same_work, scene_digest, shards
+from hf_mirror.rationales.shards import (
+    ROLES,
+    Part,
+    Row,
+    domain_folders,
+    engine_of,
+    same_work,
+    scene_digest,
+    shards,
+    still_same,
+)
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import RATIONALE
 
@@ -37,7 +47,7 @@ class WriteSettings:
     def __post_init__(self) -> None:
         for name, fits, expected in (
             ("n", self.n >= 1, "1 or more"),
-            ("temperature", self.temperature >= 0, "0 or more"),
+            ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("max_tokens", self.max_tokens >= 1, "1 or more"),
         ):
@@ -55,7 +65,7 @@ def write(
 ) -> None:
     """Writes `DIR/<domain>/rationales/<role>/<split>-<shard>.parquet` for train and validation scenes, or `part`."""
     meter, part = meter or Meter(), part or Part()
-    prepare_write(directory, role, backend, settings, part)
+    works = prepare_write(directory, role, backend, settings, part)
     for folder in domain_folders(directory):
         out, renderer = folder / "rationales" / role, None
         for name, scenes in shards(folder, part):
@@ -63,17 +73,23 @@ def write(
                 meter.found(len(scenes))
                 continue
             renderer = renderer or Renderer.of_run(folder)
-            write_rows(out / name, _written(scenes, role, renderer, backend, settings, meter), RATIONALE)
+            rows = _written(scenes, role, renderer, backend, settings, meter)
+            write_rows(out / name, still_same(rows, out, works[folder]), RATIONALE)
 
 
-def prepare_write(directory: Path, role: str, backend: Backend, settings: WriteSettings, part: Part) -> None:
-    """Makes sure that the shards that are there are of this work."""
+def prepare_write(directory: Path, role: str, backend: Backend, settings: WriteSettings, part: Part) -> dict[Path, Row]:
+    """Makes sure that the shards that are there are of this work; returns what that is, by domain folder."""
     if role not in ROLES:
         raise ConfigError(f"role {role!r} is not known; choose one of {', '.join(ROLES)}")
-    for folder in domain_folders(directory):
-        by = {"model": backend.model, "revision": backend.revision}
-        work = {**asdict(settings), **by, "scenes": scene_digest(folder)}
+    if settings.structured and not backend.structured:
+        raise ConfigError(f"{type(backend).__name__} has no structured output; leave --structured out")
+    works = {
+        folder: {**asdict(settings), **engine_of(backend), "scenes": scene_digest(folder)}
+        for folder in domain_folders(directory)
+    }
+    for folder, work in works.items():
         same_work(folder / "rationales" / role, work, part.alone)
+    return works
 
 
 def count_written(directory: Path, role: str) -> dict[str, Any]:
@@ -105,7 +121,7 @@ def _written(
         parsed = parse(generation.text, len(scene["exposure"]))
         error = parsed.parse_error and ENDED.get(generation.finish_reason, parsed.parse_error)
         last = generation.sample_index == settings.n - 1
-        meter.made(int(last), generation.tokens, generation.prompt_tokens if last else 0)
+        meter.made(int(last), generation.tokens, generation.prompt_tokens)
         yield {
             "scene_id": scene["scene_id"],
             "domain": scene["domain"],

@@ -63,7 +63,8 @@ def test_generations_come_in_order_n_per_request(backend: Backend) -> None:
         ("b", 0), ("b", 1), ("b", 2), ("a", 0), ("c", 0), ("c", 1)
     ]  # fmt: skip
     assert {answer.finish_reason for answer in answers} <= {"stop", "length"}
-    assert all(answer.tokens > 0 and answer.prompt_tokens > 0 for answer in answers)
+    assert all(answer.tokens > 0 for answer in answers)
+    assert all(answer.prompt_tokens > 0 for answer in answers if answer.sample_index == 0)
     assert all(isinstance(answer.text, str) for answer in answers) and any(answer.text for answer in answers)
     assert list(backend.generate([])) == []
 
@@ -130,7 +131,7 @@ def test_structured_output_is_what_was_asked_for_or_refused(backend: Backend) ->
     """With a model whose weights are random, so that it would not write this by chance."""
     pattern = answer_pattern(3).replace("[^\\n]+", "(?:tea|stars){1,3}")
     one = request("a", n=4, pattern=pattern, max_tokens=300)
-    if type(backend).__name__ in ("EchoBackend", "TransformersBackend"):
+    if type(backend).__name__ in ("EchoBackend", "TransformersBackend", "TemplateBackend"):
         with pytest.raises(ConfigError, match="no structured output"):
             list(backend.generate([one]))
         return
@@ -138,8 +139,6 @@ def test_structured_output_is_what_was_asked_for_or_refused(backend: Backend) ->
     if type(backend).__name__ == "VllmBackend" or backend.model == "tiny":
         assert all(re.fullmatch(pattern, answer.text) for answer in answers if answer.finish_reason == "stop")
         assert any(answer.finish_reason == "stop" for answer in answers)
-    elif type(backend).__name__ == "TemplateBackend":
-        assert all(re.fullmatch(answer_pattern(4), answer.text) for answer in answers)
 
 
 @pytest.mark.parametrize("case", ["transformers", "vllm", "openai-vllm"])

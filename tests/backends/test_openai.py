@@ -183,3 +183,21 @@ def test_leaving_early_leaves_nothing_under_way(server: Any) -> None:
     asked = len(server.asked)
     time.sleep(0.2)
     assert len(server.asked) <= asked + engine.CONCURRENCY
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "http://localhost:abc/v1", "http://127.0.0.1:99999/v1", "http://[::1/v1"]
+)
+def test_an_address_that_is_none_is_one_line_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL is no address of a server"):
+        load("openai", "made-up")
+
+
+def test_several_readings_may_be_under_way_at_once(server: Any) -> None:
+    """As `mirror read --ifd --masked` asks for them, a decision of each at a time."""
+    reader = backend()
+    asked = [Request(str(i), [{"role": "user", "content": "x"}], f"Tea {i}.\nBehavior: [") for i in range(3)]
+    labels = [list("AB")] * 3
+    both = zip(reader.choice_probs(asked, labels), reader.answer_logprobs(asked), strict=True)
+    assert [probs.shape for probs, _ in both] == [(2,)] * 3
