@@ -21,7 +21,7 @@ from pathlib import Path
 from measure import MIRROR, medians
 
 SCENES = 18_205  # of which nine tenths have decisions: 16,384 and one
-OVERHEAD_SCENES, SAMPLES, TOKENS, RUNS = 320, 4, 96, 3
+OVERHEAD_SCENES, SAMPLES, TOKENS, RUNS = 100, 4, 96, 3
 
 
 def mirror(*arguments: object) -> None:
@@ -63,7 +63,6 @@ def overhead(scratch: Path) -> None:
 
     engine = os.environ.get("ENGINE", "transformers")
     run = build(scratch, OVERHEAD_SCENES)
-    backend = backends.load(engine, str(model(scratch)))
     settings = rationales.WriteSettings(n=SAMPLES, max_tokens=TOKENS)
     requests = [
         Request(
@@ -74,6 +73,7 @@ def overhead(scratch: Path) -> None:
         for _, scenes in shards(folder)
         for scene in scenes
     ]  # fmt: skip
+    backend = backends.load(engine, str(model(scratch, [request.messages[-1]["content"] for request in requests])))
     list(backend.generate(requests[:8]))  # what is compiled or allocated once
     bare, staged = [], []
     for turn in range(RUNS):
@@ -92,15 +92,13 @@ def overhead(scratch: Path) -> None:
     )
 
 
-def model(scratch: Path) -> Path:
-    """A causal LM of the shape of recipes/small, with random weights, and a chat template."""
+def model(scratch: Path, texts: list[str]) -> Path:
+    """A causal LM of the shape of recipes/small, with random weights, a tokenizer of these texts, a chat template."""
     from hf_mirror.files import read_json
     from recipes import scratch as recipe
 
-    texts = ["Stimulus: what I see. Knowledge: what I know. Evaluation: how they compare. Behavior: [A]"] * 4
-    tokenizer = recipe.train_tokenizer(texts, 400, 2048)
-    shape = read_json(Path(recipe.__file__).parent / "small" / "model.json")
-    shape |= {"vocab_size": 400, "max_position_embeddings": 4096, "initializer_range": 0.2}
+    shape = read_json(Path(recipe.__file__).parent / "small" / "model.json") | {"initializer_range": 0.2}
+    tokenizer = recipe.train_tokenizer(texts, shape["vocab_size"], shape["max_position_embeddings"])
     recipe.random_model(shape, tokenizer, seed=1).save_pretrained(scratch / "model")
     tokenizer.save_pretrained(scratch / "model")
     return scratch / "model"

@@ -87,8 +87,8 @@ def distill(
     if not n_pairs["train"]:
         lost = counts(np.concatenate([d.outcome[d.scenes["split"] == "train"] for d in domains]))
         raise DataError(f"no train scene in {directory} gives a pair under rule {rule!r}: {lost}; write more decisions")
-    rows = {(d.folder, split): pairs(d, split, rule) for d in domains for split in SPLITS}
-    told = probe([thoughts(rows[d.folder, "train"]) for d in domains])
+    rows = {d.folder: pairs(d, rule) for d in domains}
+    told = probe([thoughts(rows[d.folder]["train"]) for d in domains])
     report: dict[str, Any] = {
         "rule": rule,
         "size": size,
@@ -110,7 +110,7 @@ def distill(
             report["domains"][domain.folder.name]["quality"] = read_json(quality)
     for domain in domains:
         for split in SPLITS:
-            write_rows(domain.folder / "preferences" / f"{split}.parquet", rows[domain.folder, split], PAIR)
+            write_rows(domain.folder / "preferences" / f"{split}.parquet", rows[domain.folder][split], PAIR)
             path = domain.folder / "rescued" / f"{split}.parquet"
             if rescue:
                 kept = write_rows(path, rescued(domain, split), RESCUED)

@@ -12,18 +12,21 @@ from hf_mirror.rationales.shards import ROLES, SPLITS
 from hf_mirror.schema import SCORES
 
 
-def pairs(domain: Domain, split: str, rule: str) -> pa.Table:
-    """The kept pairs of one split (schema.PAIR), in the order of their scenes' ids."""
-    kept = np.flatnonzero((domain.outcome == KEPT) & (domain.scenes["split"] == split))
-    kept = kept[np.argsort(domain.scenes["scene_id"][kept])]
+def pairs(domain: Domain, rule: str) -> dict[str, pa.Table]:
+    """The kept pairs (schema.PAIR) by split, in the order of their scenes' ids. Files are gone through once."""
+    kept = np.flatnonzero(domain.outcome == KEPT)
+    splits = domain.scenes["split"][kept]
+    kept = kept[np.lexsort((domain.scenes["scene_id"][kept], splits))]
+    splits = np.sort(splits)
     prompts = take([domain.folder / "scenes" / f"{s}.parquet" for s in SPLITS], ["prompt"], domain.scenes["row"][kept])
     sides = {side: domain.scores[side][kept] for side in ("chosen", "rejected")}
-    chosen, rejected = (_answers(domain, decisions) for decisions in sides.values())
+    texts = _answers(domain, np.concatenate(list(sides.values())))
+    chosen, rejected = _chats("assistant", texts[: len(kept)]), _chats("assistant", texts[len(kept) :])
     roles = {f"{side}_role": np.array(ROLES)[domain.decisions["role"][d]].tolist() for side, d in sides.items()}
     columns = {
         "scene_id": domain.scenes["scene_id"][kept].tolist(),
         "domain": [domain.folder.name] * len(kept),
-        "split": [split] * len(kept),
+        "split": splits.tolist(),
         "n_options": domain.scenes["n_options"][kept].tolist(),
         "prompt": _chats("user", [rationale_messages(p)[0]["content"] for p in prompts["prompt"].to_pylist()]),
         "completion": chosen,
@@ -33,7 +36,9 @@ def pairs(domain: Domain, split: str, rule: str) -> pa.Table:
         "rule": [rule] * len(kept),
         "scores": pa.StructArray.from_arrays([_nullable(domain.scores[name][kept]) for name in SCORES], list(SCORES)),
     }
-    return pa.table(columns)
+    table = pa.table(columns)
+    first = {split: int((splits < split).sum()) for split in SPLITS}
+    return {split: table.slice(first[split], int((splits == split).sum())) for split in SPLITS}
 
 
 def rescued(domain: Domain, split: str) -> pa.Table:
@@ -53,8 +58,8 @@ def rescued(domain: Domain, split: str) -> pa.Table:
     return pa.table(columns)
 
 
-def _answers(domain: Domain, decisions: Ints) -> pa.ListArray:
-    """What the models wrote for these decisions, as assistant messages."""
+def _answers(domain: Domain, decisions: Ints) -> list[str]:
+    """What the models wrote for these decisions."""
     texts = np.full(len(decisions), "", dtype=object)
     for code, role in enumerate(ROLES):
         mine = np.flatnonzero(domain.decisions["role"][decisions] == code)
@@ -64,9 +69,9 @@ def _answers(domain: Domain, decisions: Ints) -> pa.ListArray:
         # Where the model spelled the answer line another way: its thought, and the line as we define it.
         lines = [answer_line(choice) for choice in domain.decisions["stated"][decisions[mine]]]
         odd = np.array([line not in text for line, text in zip(lines, texts[mine], strict=True)], dtype=bool)
-        thoughts = take(paths, ["thought"], rows[odd])["thought"].to_pylist()
+        thoughts = take(paths, ["thought"], rows[odd])["thought"].to_pylist() if odd.any() else []
         texts[mine[odd]] = [f"{t}\n{lines[i]}".lstrip() for t, i in zip(thoughts, np.flatnonzero(odd), strict=True)]
-    return _chats("assistant", texts.tolist())
+    return texts.tolist()
 
 
 def _nullable(values: np.ndarray) -> pa.Array:
