@@ -17,6 +17,8 @@ from hf_mirror.errors import ConfigError
 from hf_mirror.prompts import LABELS
 from hf_mirror.weights import causal_lm_config, resolve
 
+LONGEST = 8192  # tokens that are read at once on a CPU, or more where the context is longer
+
 
 class VllmBackend:
     """Generates and reads with one causal LM, as fast as the machine allows.
@@ -40,12 +42,15 @@ class VllmBackend:
             raise ConfigError(
                 f"{model} is an adapter; backend vllm wants whole weights, backend transformers merges them"
             )
-        causal_lm_config(folder, model)
+        config = causal_lm_config(folder, model).get_text_config()
         self._chat = Chat(folder, model)
+        # Half precision is slow on CPUs and rounds probabilities; GPUs take the weights as they were saved. A prompt
+        # that is read in chunks turns its sample's generator back in between, which torch's for CPUs cannot.
+        longest = getattr(config, "max_position_embeddings", None) or LONGEST
+        on_cpu = {"dtype": "float32", "enable_chunked_prefill": False, "max_num_batched_tokens": max(longest, LONGEST)}
         self._llm = LLM(
             str(folder),
-            # Half precision is slow on CPUs and rounds probabilities; GPUs take the weights as they were saved.
-            dtype="auto" if torch.cuda.is_available() else "float32",
+            **({"dtype": "auto"} if torch.cuda.is_available() else on_cpu),
             load_format="safetensors",
             trust_remote_code=False,
             enable_prefix_caching=True,
