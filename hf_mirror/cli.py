@@ -305,12 +305,12 @@ def _stage_commands(commands: Any) -> None:
 
     command = _add(commands, "rationales", rationales, printing.counts)
     _directory(command)
-    command.add_argument("--role", required=True, choices=("teacher", "student"))
+    command.add_argument("--role", required=True, choices=("teacher", "student"), help="as whom it writes")
     _engine(command)
     command.add_argument("-n", type=int, default=10, help="decisions per scene (10)")
-    command.add_argument("--temperature", type=float, default=1.0)
-    command.add_argument("--top-p", type=float, default=0.9)
-    command.add_argument("--max-tokens", type=int, default=512)
+    command.add_argument("--temperature", type=float, default=1.0, help="of sampling; 0 takes the likeliest (1.0)")
+    command.add_argument("--top-p", type=float, default=0.9, help="the mass of tokens that are sampled from (0.9)")
+    command.add_argument("--max-tokens", type=int, default=512, help="of one decision (512)")
     command.add_argument(
         "--price-per-million", type=_prices, metavar="IN,OUT", help="of tokens, to show what 1000 scenes cost"
     )
