@@ -139,16 +139,14 @@ def _values(attributes: Mapping[str, Any]) -> set[str]:
 
 def _grounding(parsed: pl.DataFrame, scenes: pl.DataFrame, names: list[str]) -> dict[str, Any]:
     """What thoughts name, once each, and whether the prompt has it."""
-    thought = parsed.select(
-        "scene_id", pl.col("thought").str.extract_many(names, leftmost=True).list.unique().alias("name"), "thought"
-    )
-    named = thought.explode("name").drop_nulls("name").join(scenes, on="scene_id", how="left", maintain_order="left")
-    whole = [
-        _whole(name, thought) for name, thought in zip(named["name"].to_list(), named["thought"].to_list(), strict=True)
-    ]
-    named = named.filter(pl.Series(whole, dtype=pl.Boolean))
-    there = [_whole(name, text) for name, text in zip(named["name"].to_list(), named["text"].to_list(), strict=True)]
-    return _share(sum(there), named.height)
+    prompts = dict(scenes.select("scene_id", "text").iter_rows())
+    found = pl.col("thought").str.extract_many(names, leftmost=True).list.unique()
+    named = grounded = 0
+    for scene, thought, candidates in parsed.select("scene_id", "thought", found.alias("names")).iter_rows():
+        here = [name for name in candidates if _whole(name, thought)]
+        named += len(here)
+        grounded += sum(_whole(name, prompts[scene]) for name in here)
+    return _share(grounded, named)
 
 
 def _whole(name: str, text: str) -> bool:
