@@ -1,8 +1,10 @@
-"""What the stages of rationales cost beside their engines: `benchmarks/rationales.py [distill] [overhead]`.
+"""What the stages of rationales cost beside their engines: `benchmarks/rationales.py [distill] [overhead] [joining]`.
 
 - distill: `mirror distill` of 16,384 scenes with 20 decisions each, the whole process (the prior art: 27.9 s, 1.16 GB).
 - overhead: `mirror rationales` against its bare engine on the same requests, in one process, with the shape of
   recipes/small and random weights. ENGINE names it (transformers; vllm in its own environment).
+- joining: the engine `transformers` with continuous batching against batch after batch, on answers that end at random
+  (after 63 of 96 tokens in the mean).
 
 Scenes are those of the full-scale file in MIRROR_REAL_DATA, or of a made-up sample.
 """
@@ -17,8 +19,12 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from measure import MIRROR, medians
+
+if TYPE_CHECKING:
+    from hf_mirror.backends import Request
 
 SCENES = 18_205  # of which nine tenths have decisions: 16,384 and one
 OVERHEAD_SCENES, SAMPLES, TOKENS, RUNS = 100, 4, 96, 3
@@ -56,24 +62,13 @@ def distill(scratch: Path) -> None:
 
 def overhead(scratch: Path) -> None:
     """Seconds of the bare engine, and of the stage around it."""
-    from hf_mirror import backends, identity, rationales
-    from hf_mirror.backends import Request
-    from hf_mirror.prompts import rationale_messages
-    from hf_mirror.rationales.shards import shards
+    from hf_mirror import backends, rationales
 
     engine = os.environ.get("ENGINE", "transformers")
     run = build(scratch, OVERHEAD_SCENES)
     settings = rationales.WriteSettings(n=SAMPLES, max_tokens=TOKENS)
-    requests = [
-        Request(
-            scene["scene_id"], rationale_messages(scene["prompt"]), n=SAMPLES, max_tokens=TOKENS,
-            seeds=tuple(identity.seed(0, scene["scene_id"], "teacher", k) for k in range(SAMPLES)),
-        )
-        for folder in rationales.domain_folders(run)
-        for _, scenes in shards(folder)
-        for scene in scenes
-    ]  # fmt: skip
-    backend = backends.load(engine, str(model(scratch, [request.messages[-1]["content"] for request in requests])))
+    requests, folder = requests_and_model(scratch, run)
+    backend = backends.load(engine, folder)
     list(backend.generate(requests[:8]))  # what is compiled or allocated once
     bare, staged = [], []
     for turn in range(RUNS):
@@ -92,6 +87,47 @@ def overhead(scratch: Path) -> None:
     )
 
 
+def joining(scratch: Path) -> None:
+    """Seconds with waiting samples taking the places of those that ended, and without."""
+    from hf_mirror.backends.transformers import TransformersBackend
+
+    requests, folder = requests_and_model(scratch, build(scratch, OVERHEAD_SCENES))
+    backend = TransformersBackend(folder)
+    backend._stop |= set(range(0, len(backend._chat.tokenizer), 100))
+    list(backend.generate(requests[:8]))
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(2 * RUNS):
+        joins = turn % 2 == 0
+        backend._continuous = joins
+        begin = time.perf_counter()
+        tokens = sum(answer.tokens for answer in backend.generate(requests))
+        seconds[joins].append(time.perf_counter() - begin)
+    one, other = (statistics.median(seconds[joins]) for joins in (True, False))
+    print(
+        f"joining: {len(requests)} prompts, {tokens:,} tokens: {one:.2f} s continuous ({tokens / one:,.0f} tokens/s), "
+        f"{other:.2f} s batch after batch, {other / one:.2f} times, median of {RUNS}"
+    )
+
+
+def requests_and_model(scratch: Path, run: Path) -> tuple[list[Request], str]:
+    """What the stage would ask about the scenes of a run, and a model that knows their words."""
+    from hf_mirror import identity, rationales
+    from hf_mirror.backends import Request
+    from hf_mirror.prompts import rationale_messages
+    from hf_mirror.rationales.shards import shards
+
+    requests = [
+        Request(
+            scene["scene_id"], rationale_messages(scene["prompt"]), n=SAMPLES, max_tokens=TOKENS,
+            seeds=tuple(identity.seed(0, scene["scene_id"], "teacher", k) for k in range(SAMPLES)),
+        )
+        for folder in rationales.domain_folders(run)
+        for _, scenes in shards(folder)
+        for scene in scenes
+    ]  # fmt: skip
+    return requests, str(model(scratch, [request.messages[-1]["content"] for request in requests]))
+
+
 def model(scratch: Path, texts: list[str]) -> Path:
     """A causal LM of the shape of recipes/small, with random weights, a tokenizer of these texts, a chat template."""
     from hf_mirror.files import read_json
@@ -104,7 +140,7 @@ def model(scratch: Path, texts: list[str]) -> Path:
     return scratch / "model"
 
 
-PARTS = {"distill": distill, "overhead": overhead}
+PARTS = {"distill": distill, "overhead": overhead, "joining": joining}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

@@ -14,13 +14,19 @@ from hf_mirror.files import read_json, sha256_file
 from hf_mirror.identity import digest
 
 FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+# What makes a model's answers, and so the version of a folder; a card or a report beside it does not.
+MAKES_ANSWERS = [
+    "*.safetensors", "config.json", "generation_config.json", "adapter_config.json", "*token*.json", "*.jinja",
+    "vocab*", "merges.txt", "*.model",
+]  # fmt: skip
 
 
 def resolve(model: str, revision: str | None = None) -> tuple[Path, str]:
     """The folder that holds `model`, and its exact version.
 
     The version of a Hub repo is the commit SHA that `revision` (branch, tag or SHA) stands for now; the version of a
-    folder is `sha256:` and a digest of its weight files. Raises HubError where the Hub has no such model or revision,
+    folder is `sha256:` and a digest of all files that make its answers: weights, configuration, tokenizer, chat
+    template, and an adapter's base. Raises HubError where the Hub has no such model or revision,
     DataError where the folder is missing or holds no safetensors.
     """
     folder = Path(model)
@@ -32,10 +38,17 @@ def resolve(model: str, revision: str | None = None) -> tuple[Path, str]:
     else:
         folder = _download(model, revision)
         revision = folder.name
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    if not any(folder.glob("*.safetensors")):
         raise DataError(f"{model} holds no *.safetensors file; save the model with save_pretrained first")
-    return folder, revision or f"sha256:{digest(*(part for w in weights for part in (w.name, sha256_file(w))))}"
+    return folder, revision or _version(folder)
+
+
+def _version(folder: Path) -> str:
+    files = sorted({file for pattern in MAKES_ANSWERS for file in folder.glob(pattern)})
+    parts = [part for file in files for part in (file.name, sha256_file(file))]
+    if (folder / "adapter_config.json").exists():
+        parts.append(resolve_base(folder)[1])
+    return f"sha256:{digest(*parts)}"
 
 
 def _download(model: str, revision: str | None) -> Path:

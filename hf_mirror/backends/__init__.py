@@ -1,6 +1,6 @@
 """One class per engine, one protocol for all: write text, and give one probability per option.
 
-Adding an engine is one file with one class, one line in ENGINES and one extra in pyproject.toml.
+Adding an engine is one module with one class, one line in ENGINES and one extra in pyproject.toml.
 """
 
 from __future__ import annotations

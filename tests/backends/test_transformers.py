@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,18 @@ def test_batches_do_not_change_probabilities(plain: TransformersBackend) -> None
         np.testing.assert_allclose(probs, alone, rtol=1e-4)
 
 
+def count_forward_passes(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch, seen: Callable[[torch.Tensor], None]
+) -> None:
+    forward = backend._model.forward
+
+    def counted(ids: torch.Tensor, *others: object, **settings: object) -> object:
+        seen(ids)
+        return forward(ids, *others, **settings)
+
+    monkeypatch.setattr(backend._model, "forward", counted)
+
+
 def test_what_decisions_share_is_read_once_and_changes_nothing(
     plain: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,13 +130,7 @@ def test_what_decisions_share_is_read_once_and_changes_nothing(
     asked.insert(3, request("Something else"))
     labels = [list("ABCD")] * len(asked)
     passed: list[int] = []
-    forward = plain._forward
-
-    def counted(ids: torch.Tensor, mask: torch.Tensor, **settings: object) -> object:
-        passed.append(ids.numel())
-        return forward(ids, mask, **settings)
-
-    monkeypatch.setattr(plain, "_forward", counted)
+    count_forward_passes(plain, monkeypatch, lambda ids: passed.append(ids.numel()))
     together = list(plain.choice_probs(asked, labels))
     shared = sum(passed)
     passed.clear()
@@ -183,13 +189,36 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(plain: TransformersBa
     assert len(set(single)) > 6
 
 
+SLIDING = {"model_type": "mistral", "sliding_window": 24, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize(("shape", "joins"), [({}, True), (SLIDING, False)])
+def test_waiting_samples_take_the_place_of_those_that_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: dict[str, object], joins: bool
+) -> None:
+    """Answers of very different lengths through a batch of a few rows: each as if alone, in fewer steps than batch
+    after batch takes. A model that forgets what left its window has to go batch after batch."""
+    backend = TransformersBackend(save(tmp_path, [], **shape), batch_tokens=700, continuous=True)
+    backend._stop |= set(range(0, 400, 20))  # so that answers end early and late
+    asked = [request(f"{i} tea" * (1 + i % 5), "", n=2, top_p=1.0, max_tokens=60) for i in range(24)]
+    alone = [answer for one in asked for answer in backend.generate([one])]
+    widths: list[int] = []
+    count_forward_passes(backend, monkeypatch, lambda ids: widths.append(ids.shape[1]))
+    assert list(backend.generate(asked)) == alone
+    steps = widths.count(1)
+    widths.clear()
+    backend._continuous = False
+    assert list(backend.generate(asked)) == alone
+    assert steps < 0.7 * widths.count(1) if joins else steps == widths.count(1)
+
+
 def test_samples_follow_the_model(plain: TransformersBackend) -> None:
     """First tokens of 4,000 samples against softmax probabilities, within 5 standard errors; nothing outside top_p."""
     n = 4000
     asked = request("tea", "", n=n, seeds=tuple(range(n)), max_tokens=1, temperature=1.0, top_p=0.6)
     texts = [g.text for g in plain.generate([asked])]
     ids = plain._chat.encode([plain._chat.render(asked)])
-    logits = plain._lm(torch.tensor(ids)).logits[0, -1].double()
+    logits = plain._model.lm(torch.tensor(ids)).logits[0, -1].double()
     probs, order = torch.softmax(logits, -1).sort(descending=True)
     size = int((probs.cumsum(0) - probs < 0.6).sum())
     kept = (probs[:size] / probs[:size].sum()).tolist()
@@ -204,7 +233,7 @@ def test_greedy_equals_generate_of_transformers(plain: TransformersBackend) -> N
     asked = [request(text, "", temperature=0, max_tokens=12) for text in ("tea", "A. Star Night B. Moon Day")]
     for one, found in zip(asked, plain.generate(asked), strict=True):
         ids = torch.tensor(plain._chat.encode([plain._chat.render(one)]))
-        whole = plain._lm.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        whole = plain._model.lm.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         assert found.text == plain._chat.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
 
 
@@ -219,12 +248,18 @@ def test_finish_reasons(plain: TransformersBackend) -> None:
         list(plain.generate([request("tea", n=2, seeds=(1,))]))
 
 
-def test_revision_of_a_folder_is_its_weights(tmp_path: Path) -> None:
+def test_the_revision_of_a_folder_covers_what_makes_its_answers(tmp_path: Path) -> None:
     one, same = save(tmp_path / "a", []), save(tmp_path / "b", [])
     other = save(tmp_path / "c", [], hidden_size=16)
     revisions = [load("transformers", folder).revision for folder in (one, same, other)]
     assert revisions[0] == revisions[1] != revisions[2]
     assert revisions[0].startswith("sha256:")
+    (tmp_path / "b" / "README.md").write_text("what it is")
+    (tmp_path / "b" / "train_report.json").write_text("{}")
+    assert load("transformers", same).revision == revisions[0]
+    template = tmp_path / "b" / "chat_template.jinja"
+    template.write_text(template.read_text() + "Think first. ")
+    assert load("transformers", same).revision != revisions[0]
     with pytest.raises(ConfigError, match="no revision"):
         load("transformers", one, "v1.0.0")
 
