@@ -122,8 +122,8 @@ def requests_and_model(scratch: Path, run: Path) -> tuple[list[Request], str]:
             seeds=tuple(identity.seed(0, scene["scene_id"], "teacher", k) for k in range(SAMPLES)),
         )
         for folder in rationales.domain_folders(run)
-        for _, scenes in shards(folder)
-        for scene in scenes
+        for shard in shards(folder)
+        for scene in shard.scenes()
     ]  # fmt: skip
     return requests, str(model(scratch, [request.messages[-1]["content"] for request in requests]))
 

@@ -95,18 +95,40 @@ def arrow(values: np.ndarray | list[str], missing: np.ndarray | None = None) -> 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """One Parquet file as Arrow, or some columns; a missing or truncated one is a DataError that names it."""
-    try:
+    with _whole(path):
         return pq.read_table(path, columns=columns)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run the stage that writes it first") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file ({error}); delete it and run its stage again") from None
+
+
+def read_batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
+    """One Parquet file as Arrow, `size` rows after `size` rows, without holding all of it; errors as `read_table`."""
+    with _whole(path), pq.ParquetFile(path) as file:
+        yield from file.iter_batches(size)
+
+
+def count_rows(path: Path) -> int:
+    """The number of rows of a Parquet file; errors as `read_table`."""
+    with _whole(path):
+        return int(pq.read_metadata(path).num_rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """One Parquet file as Python rows, open maps decoded."""
-    table = read_table(path)
+    return rows_of(read_table(path))
+
+
+def rows_of(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Arrow rows as Python rows, open maps decoded."""
     return [{field.name: _decode(row[field.name], field.type) for field in table.schema} for row in table.to_pylist()]
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; run the stage that writes it first") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a whole Parquet file ({error}); delete it and run its stage again") from None
 
 
 def _storage(kind: pa.DataType) -> pa.DataType:

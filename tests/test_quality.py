@@ -56,8 +56,9 @@ def make(folder: Path, masked: bool) -> None:
                             "choice_named_in_thought": "Iron Tower" in thought, "parse_error": error})  # fmt: skip
             alone = [0.25, 0.75] if sample < 2 else [0.5, 0.5]
             read.append({**key, "choice_probs": [0.0, 1.0], "masked_choice_probs": alone if masked else None})
-        write_rows(folder / "rationales" / role / "0.parquet", written, RATIONALE)
-        write_rows(folder / "readings" / role / "0.parquet", read, READING)
+        for name, scene in (("train-00000.parquet", "a"), ("validation-00000.parquet", "b")):
+            for kind, rows, schema in (("rationales", written, RATIONALE), ("readings", read, READING)):
+                write_rows(folder / kind / role / name, [row for row in rows if row["scene_id"] == scene], schema)
 
 
 def test_every_figure_by_hand(tmp_path: Path) -> None:
@@ -107,11 +108,9 @@ def test_the_longest_name_is_found_and_only_whole_words_are_grounded(tmp_path: P
     scenes = read_rows(path)
     scenes[0]["prompt"][0]["content"] = "[A] Dark Harbour [B] Romance"
     write_rows(path, scenes, SCENE)
-    path = tmp_path / "rationales" / "teacher" / "0.parquet"
-    written = read_rows(path)
-    for row in written:
-        row |= {"scene_id": "a", "thought": "Dark Harbour Returns, Roman. None of them, True."}
-    write_rows(path, written, RATIONALE)
+    for path in (tmp_path / "rationales" / "teacher").iterdir():
+        written = [row | {"thought": "Dark Harbour Returns, Roman. None of them, True."} for row in read_rows(path)]
+        write_rows(path, written, RATIONALE)
     assert quality(tmp_path)["teacher"]["grounding"] == {"count": 0, "of": 8, "share": 0.0}
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ import polars as pl
 
 from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
+from hf_mirror.files import read_table
 from hf_mirror.prompts import ANSWER_PREFIX, PARTS
-from hf_mirror.rationales.shards import ROLES, SPLITS
+from hf_mirror.rationales.shards import ROLES, shards
 
 SHORTEST_NAME = 4  # letters: shorter titles and values are words that stand in any text
 LONGEST_NAME = 6  # words of an attribute; what is longer is a description
 LONGEST_VALUES = 200_000  # titles and values that are looked for in texts
+
+WRITTEN = ["scene_id", "sample_index", "text", "thought", "stated_choice", "choice_named_in_thought", "parse_error"]
+READ = ["scene_id", "sample_index", "choice_probs", "masked_choice_probs"]
 
 # What a part speaks of, by words that give it away. One part may speak of several things, or of none of them.
 FACTORS: dict[str, dict[str, str]] = {
@@ -48,6 +53,10 @@ FACTORS: dict[str, dict[str, str]] = {
 }
 
 
+_PATTERNS = {part: {n: re.compile(p, re.IGNORECASE) for n, p in known.items()} for part, known in FACTORS.items()}
+NONE = "none of these"
+
+
 def quality(folder: Path) -> dict[str, Any]:
     """Per role, over all decisions of a domain folder that were written:
 
@@ -58,44 +67,115 @@ def quality(folder: Path) -> dict[str, Any]:
     shares of log2 K · names_choice: thoughts that name their pick · words: mean and quantiles of thoughts · repeats:
     thoughts that another decision of the same scene has word for word · factors: what the parts speak of.
     """
-    scenes = pl.concat(
-        [pl.read_parquet(folder / "scenes" / f"{split}.parquet", columns=["scene_id", "exposure", "prompt"])
-         for split in SPLITS]
-    )  # fmt: skip
-    shown = scenes.select(
-        "scene_id",
-        pl.col("prompt").list.first().struct.field("content").alias("text"),
-        pl.col("exposure").list.len().alias("n_options"),
-    )
     names = _names(folder)
-    return {role: _role(folder, role, shown, names) for role in ROLES}
+    found = {role: _Tally() for role in ROLES}
+    for role in ROLES:
+        if not any((folder / "rationales" / role).glob("*.parquet")):
+            raise DataError(
+                f"{folder / 'rationales' / role} holds no rationales; run `mirror rationales --role {role}`"
+            )
+    for shard in shards(folder):
+        scenes = pl.DataFrame(shard.table.select(["scene_id", "exposure", "prompt"])).select(
+            "scene_id",
+            pl.col("prompt").list.first().struct.field("content").alias("text"),
+            pl.col("exposure").list.len().alias("n_options"),
+        )
+        for role, tally in found.items():
+            written = pl.DataFrame(read_table(folder / "rationales" / role / shard.name, WRITTEN))
+            tally.add(written, scenes, names)
+            readings = folder / "readings" / role / shard.name
+            if readings.is_file():
+                tally.add_readings(pl.DataFrame(read_table(readings, READ)), written, scenes)
+    return {role: tally.figures() for role, tally in found.items()}
 
 
-def _role(folder: Path, role: str, scenes: pl.DataFrame, names: list[str]) -> dict[str, Any]:
-    paths = sorted((folder / "rationales" / role).glob("*.parquet"))
-    if not paths:
-        raise DataError(f"{folder / 'rationales' / role} holds no rationales; run `mirror rationales --role {role}`")
-    columns = ["scene_id", "sample_index", "text", "thought", "stated_choice", "choice_named_in_thought", "parse_error"]
-    written = pl.read_parquet(paths, columns=columns)
-    parsed = written.filter(pl.col("parse_error").is_null())
-    found: dict[str, Any] = {"decisions": written.height, "parsed": parsed.height}
-    if not parsed.height:
-        return found
-    thoughts = parsed["thought"].to_list()
-    forms = [form for text in parsed["text"].to_list() if (form := parts_of(text))]
-    words = np.array([len(thought.split()) for thought in thoughts])
-    repeated = parsed.select(pl.len().over("scene_id", "thought") > 1).to_series().sum()
-    quantiles = np.quantile(words, [0.1, 0.5, 0.9])
-    return found | {
-        "in_form": _share(len(forms), parsed.height),
-        "grounding": _grounding(parsed, scenes, names),
-        "consistency": _consistency(folder, role, parsed, scenes),
-        "names_choice": _share(int(parsed["choice_named_in_thought"].sum()), parsed.height),
-        "words": {"mean": round(float(words.mean()), 1)}
-        | {f"p{p}": float(value) for p, value in zip((10, 50, 90), quantiles, strict=True)},
-        "repeats": _share(int(repeated), parsed.height),
-        "factors": _factors(forms),
-    }
+@dataclass
+class _Tally:
+    """Counts over the decisions of one role, shard after shard."""
+
+    decisions: int = 0
+    parsed: int = 0
+    in_form: int = 0
+    named: int = 0
+    grounded: int = 0
+    names_choice: int = 0
+    repeated: int = 0
+    words: Counter[int] = field(default_factory=Counter)  # how many thoughts have that many
+    factors: dict[str, Counter[str]] = field(default_factory=lambda: {part: Counter() for part in FACTORS})
+    masked: int = 0
+    same: int = 0
+    chance: float = 0.0
+    entropy: float = 0.0
+    masked_entropy: float = 0.0
+
+    def add(self, written: pl.DataFrame, scenes: pl.DataFrame, names: list[str]) -> None:
+        """Counts a shard's decisions."""
+        parsed = written.filter(pl.col("parse_error").is_null())
+        self.decisions += written.height
+        self.parsed += parsed.height
+        self.names_choice += int(parsed["choice_named_in_thought"].sum())
+        self.repeated += int(parsed.select(pl.len().over("scene_id", "thought") > 1).to_series().sum())
+        self.words.update(len(thought.split()) for thought in parsed["thought"])
+        for text in parsed["text"]:
+            if form := parts_of(text):
+                self._count_form(form)
+        self._count_names(parsed, scenes, names)
+
+    def _count_form(self, form: Mapping[str, str]) -> None:
+        self.in_form += 1
+        for part, known in _PATTERNS.items():
+            spoken = [name for name, pattern in known.items() if pattern.search(form[part])]
+            self.factors[part].update(spoken or [NONE])
+
+    def _count_names(self, parsed: pl.DataFrame, scenes: pl.DataFrame, names: list[str]) -> None:
+        """What thoughts name, once each, and whether the prompt has it."""
+        prompts = dict(scenes.select("scene_id", "text").iter_rows())
+        found = pl.col("thought").str.extract_many(names, leftmost=True).list.unique()
+        for scene, thought, candidates in parsed.select("scene_id", "thought", found.alias("names")).iter_rows():
+            here = [name for name in candidates if _whole(name, thought)]
+            self.named += len(here)
+            self.grounded += sum(_whole(name, prompts[scene]) for name in here)
+
+    def add_readings(self, readings: pl.DataFrame, written: pl.DataFrame, scenes: pl.DataFrame) -> None:
+        """Counts a shard's readings of thoughts alone, where there are any."""
+        read = readings.drop_nulls(["choice_probs", "masked_choice_probs"])
+        both = read.join(written, on=["scene_id", "sample_index"]).join(scenes, on="scene_id")
+        self.masked += both.height
+        self.same += int((both["masked_choice_probs"].list.arg_max() == both["stated_choice"]).sum())
+        self.chance += float((1 / both["n_options"]).sum())
+        for (k,), part in both.group_by("n_options", maintain_order=True):
+            for column in ("entropy", "masked_entropy"):
+                probs = part[column.replace("entropy", "choice_probs")].list.to_array(int(str(k))).to_numpy()
+                total = float(uncertainty.entropy(probs, normalise=True).sum())
+                setattr(self, column, getattr(self, column) + total)
+
+    def figures(self) -> dict[str, Any]:
+        """What `quality` says of one role."""
+        found: dict[str, Any] = {"decisions": self.decisions, "parsed": self.parsed}
+        if not self.parsed:
+            return found
+        lengths = np.repeat(list(self.words), list(self.words.values()))
+        quantiles = np.quantile(lengths, [0.1, 0.5, 0.9])
+        return found | {
+            "in_form": _share(self.in_form, self.parsed),
+            "grounding": _share(self.grounded, self.named),
+            "consistency": self._consistency(),
+            "names_choice": _share(self.names_choice, self.parsed),
+            "words": {"mean": round(float(lengths.mean()), 1)}
+            | {f"p{p}": float(value) for p, value in zip((10, 50, 90), quantiles, strict=True)},
+            "repeats": _share(self.repeated, self.parsed),
+            "factors": {part: {n: self.factors[part][n] for n in (*known, NONE)} for part, known in FACTORS.items()},
+        }
+
+    def _consistency(self) -> dict[str, Any] | None:
+        if not self.masked:
+            return None
+        return {
+            **_share(self.same, self.masked),
+            "chance": round(self.chance / self.masked, 4),
+            "masked_entropy": round(self.masked_entropy / self.masked, 4),
+            "entropy": round(self.entropy / self.masked, 4),
+        }
 
 
 def parts_of(text: str) -> dict[str, str] | None:
@@ -137,18 +217,6 @@ def _values(attributes: Mapping[str, Any]) -> set[str]:
     return {part for part in parts if len(part) >= SHORTEST_NAME and len(part.split()) <= 2 * LONGEST_NAME}
 
 
-def _grounding(parsed: pl.DataFrame, scenes: pl.DataFrame, names: list[str]) -> dict[str, Any]:
-    """What thoughts name, once each, and whether the prompt has it."""
-    prompts = dict(scenes.select("scene_id", "text").iter_rows())
-    found = pl.col("thought").str.extract_many(names, leftmost=True).list.unique()
-    named = grounded = 0
-    for scene, thought, candidates in parsed.select("scene_id", "thought", found.alias("names")).iter_rows():
-        here = [name for name in candidates if _whole(name, thought)]
-        named += len(here)
-        grounded += sum(_whole(name, prompts[scene]) for name in here)
-    return _share(grounded, named)
-
-
 def _whole(name: str, text: str) -> bool:
     """Whether the name stands in the text as words of its own."""
     at = text.find(name)
@@ -158,42 +226,3 @@ def _whole(name: str, text: str) -> bool:
             return True
         at = text.find(name, at + 1)
     return False
-
-
-def _consistency(folder: Path, role: str, parsed: pl.DataFrame, scenes: pl.DataFrame) -> dict[str, Any] | None:
-    paths = sorted((folder / "readings" / role).glob("*.parquet"))
-    columns = ["scene_id", "sample_index", "choice_probs", "masked_choice_probs"]
-    if not paths:
-        return None
-    read = pl.read_parquet(paths, columns=columns).drop_nulls(["choice_probs", "masked_choice_probs"])
-    both = read.join(parsed, on=["scene_id", "sample_index"]).join(scenes, on="scene_id")
-    if not both.height:
-        return None
-    same = both.select(pl.col("masked_choice_probs").list.arg_max() == pl.col("stated_choice")).to_series().sum()
-    return {
-        **_share(int(same), both.height),
-        "chance": round(float(np.mean(1 / both["n_options"].to_numpy())), 4),
-        "masked_entropy": _entropy(both, "masked_choice_probs"),
-        "entropy": _entropy(both, "choice_probs"),
-    }
-
-
-def _entropy(rows: pl.DataFrame, column: str) -> float:
-    """The mean over rows, each divided by its log2 K."""
-    total = 0.0
-    for (k,), part in rows.group_by("n_options", maintain_order=True):
-        probs = part[column].list.to_array(int(str(k))).to_numpy()
-        total += float(uncertainty.entropy(probs, normalise=True).sum())
-    return round(total / rows.height, 4)
-
-
-def _factors(forms: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
-    """How many decisions in form speak of what, part by part."""
-    patterns = {part: {n: re.compile(p, re.IGNORECASE) for n, p in known.items()} for part, known in FACTORS.items()}
-    counts = {part: dict.fromkeys([*known, "none of these"], 0) for part, known in FACTORS.items()}
-    for match in forms:
-        for part, known in patterns.items():
-            spoken = [name for name, pattern in known.items() if pattern.search(match[part])] or ["none of these"]
-            for name in spoken:
-                counts[part][name] += 1
-    return counts

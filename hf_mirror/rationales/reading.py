@@ -25,6 +25,7 @@ from hf_mirror.rationales.shards import (
     same_work,
     scene_digest,
     shard_digests,
+    shard_names,
     shards,
     stamp,
     still_same,
@@ -67,16 +68,16 @@ def read(
         renderer = Renderer.of_run(folder)
         for role in (*ROLES, DIRECT):
             source, out = folder / "rationales" / role, folder / "readings" / role
-            for name, scenes in shards(folder, part):
-                if (out / name).exists():
-                    meter.found(len(scenes))
+            for shard in shards(folder, part):
+                if (out / shard.name).exists():
+                    meter.found(len(shard))
                     continue
                 if role == DIRECT:
-                    rows = _read_direct(scenes, renderer, backend)
+                    rows = _read_direct(shard.scenes(), renderer, backend)
                 else:
-                    rows = _read(scenes, read_rows(source / name), renderer, backend, settings)
-                write_rows(out / name, still_same(rows, out, works[folder, role]), READING)
-                meter.made(len(scenes))
+                    rows = _read(shard.scenes(), read_rows(source / shard.name), renderer, backend, settings)
+                write_rows(out / shard.name, still_same(rows, out, works[folder, role]), READING)
+                meter.made(len(shard))
 
 
 def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part: Part) -> dict[tuple[Path, str], Row]:
@@ -88,7 +89,7 @@ def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part
             if not source.is_dir():
                 raise DataError(f"{source} is missing; run `mirror rationales {directory} --role {role}` first")
             found = shard_digests(source)
-            for name, _ in shards(folder):
+            for name in shard_names(folder):
                 if name not in found:
                     raise DataError(f"{source / name} is missing; run `mirror rationales` for the {role} to its end")
             made_of = {"written": read_json(stamp(source)), "shards": found}

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from hf_mirror import identity
 from hf_mirror.backends import Backend
 from hf_mirror.errors import DataError
-from hf_mirror.files import canonical_json, read_json, read_rows, sha256_file, write_json
+from hf_mirror.files import canonical_json, count_rows, read_batches, read_json, rows_of, sha256_file, write_json
 from hf_mirror.prompts import prompt_sha256, rationale_messages
 
 ROLES = ("teacher", "student")
@@ -42,20 +44,45 @@ def domain_folders(directory: Path) -> list[Path]:
     return folders
 
 
-def shards(folder: Path, part: Part | None = None) -> Iterator[tuple[str, list[Row]]]:
-    """The name and scenes of every shard of a domain, or of those in a part."""
+@dataclass(frozen=True)
+class Shard:
+    """Scenes that are worked on together, and the name of the file for what comes of them."""
+
+    name: str
+    table: pa.RecordBatch
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def scenes(self) -> list[Row]:
+        """Its scenes as Python rows, which takes longer than all else about a shard that is there already."""
+        return rows_of(self.table)
+
+
+def shards(folder: Path, part: Part | None = None) -> Iterator[Shard]:
+    """Every shard of a domain, or those in a part, one after the other."""
     number = 0
     for split in SPLITS:
-        scenes = read_rows(folder / "scenes" / f"{split}.parquet")
-        for start in range(0, len(scenes), SHARD_SCENES):
+        for i, table in enumerate(read_batches(folder / "scenes" / f"{split}.parquet", SHARD_SCENES)):
             if part is None or number % part.of == part.k:
-                yield f"{split}-{start // SHARD_SCENES:05d}.parquet", scenes[start : start + SHARD_SCENES]
+                yield Shard(_name(split, i), table)
             number += 1
+
+
+def shard_names(folder: Path) -> list[str]:
+    """The names of all shards of a domain."""
+    rows = {split: count_rows(folder / "scenes" / f"{split}.parquet") for split in SPLITS}
+    return [_name(split, i) for split, count in rows.items() for i in range(-(-count // SHARD_SCENES))]
+
+
+def _name(split: str, number: int) -> str:
+    return f"{split}-{number:05d}.parquet"
 
 
 def count_scenes(directory: Path) -> int:
     """How many scenes the stages of a run walk over, for a progress bar."""
-    return sum(len(scenes) for folder in domain_folders(directory) for _, scenes in shards(folder))
+    folders = domain_folders(directory)
+    return sum(count_rows(folder / "scenes" / f"{split}.parquet") for folder in folders for split in SPLITS)
 
 
 def engine_of(backend: Backend) -> Row:

@@ -68,13 +68,13 @@ def write(
     works = prepare_write(directory, role, backend, settings, part)
     for folder in domain_folders(directory):
         out, renderer = folder / "rationales" / role, None
-        for name, scenes in shards(folder, part):
-            if (out / name).exists():
-                meter.found(len(scenes))
+        for shard in shards(folder, part):
+            if (out / shard.name).exists():
+                meter.found(len(shard))
                 continue
             renderer = renderer or Renderer.of_run(folder)
-            rows = _written(scenes, role, renderer, backend, settings, meter)
-            write_rows(out / name, still_same(rows, out, works[folder]), RATIONALE)
+            rows = _written(shard.scenes(), role, renderer, backend, settings, meter)
+            write_rows(out / shard.name, still_same(rows, out, works[folder]), RATIONALE)
 
 
 def prepare_write(directory: Path, role: str, backend: Backend, settings: WriteSettings, part: Part) -> dict[Path, Row]:
