@@ -53,19 +53,19 @@ def read_scenes(folder: Path) -> Columns:
     if pc.count_distinct(ids).as_py() != len(ids):
         raise DataError(f"{folder}/scenes holds the same scene_id twice; run `mirror build` again")
     exposure = table["exposure"]
-    n_options = pc.list_value_length(exposure).to_numpy()
-    counts = pc.struct_field(pc.list_flatten(exposure), "asof_count").to_numpy()
-    truth = table["choice_index"].to_numpy()
+    n_options = numbers(pc.list_value_length(exposure))
+    counts = numbers(pc.struct_field(pc.list_flatten(exposure), "asof_count"))
+    truth = numbers(table["choice_index"])
     first = np.cumsum(n_options) - n_options
     return {
-        "scene_id": ids.to_numpy(zero_copy_only=False),
+        "scene_id": np.array(ids.to_pylist(), object),
         "split": np.repeat(SPLITS, [t.num_rows for t in tables]),
         "row": np.arange(len(ids)),
         "n_options": n_options.astype(np.int64),
         "truth": truth.astype(np.int64),
         "popularity": counts[first + truth].astype(np.float64),
         "activity": _activity(folder, table["user_id"]),
-        "gap": pc.cast(table["gap_seconds"], pa.float64()).to_numpy(),
+        "gap": numbers(table["gap_seconds"], missing=np.nan),
     }
 
 
@@ -77,9 +77,9 @@ def _activity(folder: Path, users: pa.ChunkedArray) -> Ints:
     ours = pc.unique(users)
     counts = np.zeros(len(ours) + 1, np.int64)
     for batch in _open(path).iter_batches(1 << 20, columns=["user_id"]):
-        at = pc.fill_null(pc.index_in(batch["user_id"], ours), len(ours)).to_numpy()
+        at = numbers(pc.index_in(batch["user_id"], ours), missing=len(ours))
         counts += np.bincount(at, minlength=len(counts))
-    return counts[pc.index_in(users, ours).to_numpy()]
+    return counts[numbers(pc.index_in(users, ours))]
 
 
 def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
@@ -157,21 +157,20 @@ def role_files(folder: Path, kind: str, role: str) -> list[Path]:
 def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes: Columns) -> Columns:
     known, n_options = pa.array(scenes["scene_id"].tolist(), pa.string()), scenes["n_options"]
     scene = _scene_index(folder / "rationales" / role, written, known)
-    sample = written["sample_index"].to_numpy().astype(np.int64)
+    sample = numbers(written["sample_index"]).astype(np.int64)
     width = int(max(pc.max(written["sample_index"]).as_py() or 0, pc.max(readings["sample_index"]).as_py() or 0)) + 1
     key = scene * width + sample
     reading_scene = _scene_index(folder / "readings" / role, readings, known)
-    reading_key = reading_scene * width + readings["sample_index"].to_numpy()
+    reading_key = reading_scene * width + numbers(readings["sample_index"])
     for kind, keys in (("rationales", key), ("readings", reading_key)):
         if len(keys) and np.bincount(keys).max() > 1:
             raise DataError(
                 f"{folder / kind / role} holds the same (scene_id, sample_index) twice; delete the old shards"
             )
-    # Arrow makes arrays of NumPy's with pandas at hand, which takes longer to import than all of this.
     place = np.full(len(known) * width, -1)
     place[reading_key] = np.arange(len(reading_key))
     at = place[key]
-    parsed = pc.and_(pc.is_null(written["parse_error"]), pc.is_valid(written["stated_choice"])).to_numpy()
+    parsed = numbers(pc.and_(pc.is_null(written["parse_error"]), pc.is_valid(written["stated_choice"])))
     unread = int((parsed & (at < 0)).sum())
     if unread:
         raise DataError(
@@ -184,7 +183,7 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
     start, length, total, values = _probabilities(readings["choice_probs"])
     # The last place stands for what was not read.
     start, length, total = np.append(start, 0), np.append(length, 0), np.append(total, np.nan)
-    ifd = np.append(pc.cast(readings["ifd"], pa.float64()).to_numpy(), np.nan)
+    ifd = np.append(numbers(readings["ifd"], missing=np.nan), np.nan)
     read = (at >= 0) & (length[at] > 0) & ~np.isnan(total[at])
     wrong_size = length[at] != n_options[scene]
     if bad := np.flatnonzero(read & (wrong_size | (np.abs(total[at] - 1) > 1e-3))).tolist():
@@ -197,7 +196,7 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
         "scene": scene,
         "sample": sample,
         "row": np.arange(len(scene)),
-        "stated": np.where(parsed, pc.fill_null(written["stated_choice"], -1).to_numpy(), -1),
+        "stated": np.where(parsed, numbers(written["stated_choice"], missing=-1), -1),
         "usable": parsed & read,
         "start": start[at],
         "ifd": ifd[at],
@@ -206,7 +205,7 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
 
 
 def _scene_index(folder: Path, table: pa.Table, known: pa.Array) -> Ints:
-    index = pc.fill_null(pc.index_in(table["scene_id"], known), -1).to_numpy().astype(np.int64)
+    index = numbers(pc.index_in(table["scene_id"], known), missing=-1).astype(np.int64)
     if stray := np.flatnonzero(index < 0).tolist():
         found = f"{len(stray)} rows of scenes that are not in train or validation, first {table['scene_id'][stray[0]]}"
         raise DataError(f"{folder} holds {found}; delete the folder and run its stage on these scenes")
@@ -215,8 +214,8 @@ def _scene_index(folder: Path, table: pa.Table, known: pa.Array) -> Ints:
 
 def _probabilities(column: pa.ChunkedArray) -> tuple[Ints, Ints, Floats, Floats]:
     """Per reading: where its probabilities start, how many they are, their sum (NaN if any is); then all values."""
-    length = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
-    values = pc.list_flatten(column).to_numpy().astype(np.float64)
+    length = numbers(pc.list_value_length(column), missing=0).astype(np.int64)
+    values = numbers(pc.list_flatten(column), missing=np.nan).astype(np.float64)
     start = np.cumsum(length) - length
     sums, failed = (np.append(0.0, np.cumsum(part)) for part in (np.nan_to_num(values), np.isnan(values)))
     end = start + length
@@ -241,8 +240,8 @@ def _open(path: Path) -> pq.ParquetFile:
 
 def _losses(written: pa.Table, usable: np.ndarray) -> dict[str, Any]:
     """What became of one role's decisions: written == usable + parse errors + unread. Unread: no probabilities."""
-    errors = counts(pc.fill_null(written["parse_error"], "").to_numpy(zero_copy_only=False).astype(str))
-    errors.pop("", None)
+    found = pc.value_counts(pc.drop_null(written["parse_error"])).to_pylist()
+    errors = {row["values"]: row["counts"] for row in sorted(found, key=lambda row: row["values"])}
     cut = pc.sum(pc.equal(written["finish_reason"], "length")).as_py() or 0
     return {
         "written": written.num_rows,
@@ -263,15 +262,33 @@ def take(paths: list[Path], columns: list[str], rows: Ints) -> pa.Table:
             n = file.metadata.row_group(group).num_rows
             here = wanted[(wanted >= first) & (wanted < first + n)] - first
             if len(here):
-                parts.append(file.read_row_group(group, columns=columns).take(here))
+                parts.append(file.read_row_group(group, columns=columns).take(_indices(here)))
             first += n
     empty = pa.schema([file.schema_arrow.field(name) for name in columns]).empty_table()
-    return pa.concat_tables([empty, *parts]).take(np.argsort(order, kind="stable"))
+    return pa.concat_tables([empty, *parts]).take(_indices(np.argsort(order, kind="stable")))
+
+
+def numbers(column: pa.Array | pa.ChunkedArray, missing: float = 0) -> np.ndarray:
+    """A column of numbers or booleans as an array, with `missing` for its nulls. Arrow's own ways from the one to the
+    other import pandas, which takes as long as reading a hundred thousand decisions."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_boolean(whole.type):
+        return numbers(whole.cast(pa.uint8()), missing).astype(bool)
+    if not whole.null_count:
+        return np.from_dlpack(whole)
+    bare = pa.Array.from_buffers(whole.type, len(whole), [None, whole.buffers()[1]], offset=whole.offset)
+    return np.where(numbers(pc.is_valid(whole)), np.from_dlpack(bare), missing)
+
+
+def _indices(rows: Ints) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
 
 
 def _distinct(table: pa.Table, name: str, revision: str) -> list[Model]:
-    groups = table.group_by([name, revision]).aggregate([]).to_pylist()
-    return sorted({(row[name] or "", row[revision] or "") for row in groups})
+    names, revisions = (table[column].combine_chunks().dictionary_encode("encode") for column in (name, revision))
+    codes = np.stack([numbers(column.indices) for column in (names, revisions)])
+    pairs = np.unique(codes, axis=1).T.tolist()
+    return sorted((names.dictionary[i].as_py() or "", revisions.dictionary[j].as_py() or "") for i, j in pairs)
 
 
 def counts(values: np.ndarray) -> dict[str, int]:
