@@ -66,6 +66,12 @@ def test_the_instruction_says_nothing_about_this_scene() -> None:
         ("BEHAVIOR: [B]", 1, ""),
         ("Behavior: [B]\nso it is.\nBehavior: [B]", 1, "so it is."),
         ("I would say [A] is bad, [B] better.\nBehavior: [B]", 1, "I would say [A] is bad, [B] better."),
+        ("I think.\n**Behavior:** [B]", 1, "I think."),
+        ("I think.\nBehavior: **[B]**", 1, "I think."),
+        ("I think.\n**Behavior: [B]**\n", 1, "I think."),
+        # what stands beside the letter names the pick, and is no thought
+        ("I think.\nBehavior: [B] Paper Lanterns (1962)", 1, "I think."),
+        ("I think. Behavior: [B]. I take option B.\nGood night.", 1, "I think. \nGood night."),
     ],
 )
 def test_answers_that_are_understood(text: str, choice: int, thought: str) -> None:
@@ -84,6 +90,7 @@ def test_answers_that_are_understood(text: str, choice: int, thought: str) -> No
         ("Behavior: [\N{KELVIN SIGN}]", "no_answer_line"),
         ("Behavior: [\N{LATIN SMALL LETTER LONG S}]", "no_answer_line"),
         ("Behavior: [A]\nBehavior: [B]", "conflicting_answers"),
+        ("Behavior: [A]. No, behavior: [B]", "conflicting_answers"),
         ("Behavior: [A]\nBehavior: [Z]", "conflicting_answers"),
         ("Behavior: [F]", "label_out_of_range"),
         ("Behavior: [X]", "label_out_of_range"),

@@ -25,7 +25,7 @@ from hf_mirror.executors import Executor
 from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, parse, rationale_messages
 from hf_mirror.rationales import Meter, ReadSettings, WriteSettings, read_by, write_by
-from hf_mirror.rationales.reading import MASK, mask
+from hf_mirror.rationales.naming import MASK, mask, named
 from hf_mirror.rationales.shards import Part
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import SCENE
@@ -436,12 +436,39 @@ def test_distilling_refuses_what_was_made_of_something_else(run_folder: Path) ->
         distill(run_folder, size=50)
     rationales.read(run_folder, READER)
     distill(run_folder, size=50)
+    other_words(run_folder)
+    with pytest.raises(DataError, match="belongs to other scenes or instructions; run `mirror rationales"):
+        distill(run_folder, size=50)
+
+
+def test_rationales_of_other_words_are_not_read(run_folder: Path) -> None:
+    """Faulty variant: ids agree, so a reader goes on with prompts that nobody wrote about."""
+    before = contents_of(run_folder / "movielens" / "readings")
+    other_words(run_folder)
+    with pytest.raises(DataError, match=r"teacher belongs to other scenes or instructions; run `mirror rationales"):
+        rationales.read(run_folder, READER)
+    assert contents_of(run_folder / "movielens" / "readings") == before
+    for role in ("teacher", "student"):
+        rationales.write(run_folder, role, backends.load("template", role), FOUR)
+    with pytest.raises(DataError, match=r"readings/teacher belongs to other scenes .* run `mirror read` again"):
+        distill(run_folder, size=50)
+
+
+def test_direct_readings_that_are_not_whole_are_not_distilled(run_folder: Path) -> None:
+    (run_folder / "movielens" / "readings" / "direct" / "validation-00000.parquet").unlink()
+    with pytest.raises(DataError, match=r"readings/direct lacks \d+ of 180 scenes; run `mirror read` to the end"):
+        distill(run_folder, size=50)
+
+
+def other_words(run_folder: Path) -> None:
     path = run_folder / "movielens" / "scenes" / "train.parquet"
     rows = read_rows(path)
     rows[0]["prompt"][0]["content"] += "."
     write_rows(path, rows, SCENE)
-    with pytest.raises(DataError, match="belongs to other scenes or instructions; run `mirror rationales"):
-        distill(run_folder, size=50)
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_a_role_without_any_reading_is_one_line(run_folder: Path) -> None:
@@ -495,7 +522,8 @@ def test_echo_is_wrong_in_ways_that_are_counted(run_folder: Path) -> None:
 def test_over_length_readings_are_nothing_not_a_guess(run_folder: Path) -> None:
     rationales.read(run_folder, Listener(probability=float("nan")))
     counts = rationales.count_read(run_folder)["movielens"]
-    assert counts["teacher"] == {"decisions": 720, "read": 720, "over_length": 720}
+    assert counts["teacher"] == {"decisions": 720, "read": 0, "over_length": 720}
+    assert counts["direct"] == {"decisions": 180, "read": 0, "over_length": 180}
     assert {row["choice_probs"] for row in written(run_folder, room="readings")} == {None}
 
 
@@ -505,8 +533,13 @@ def test_naming_the_pick_is_noticed(run_folder: Path) -> None:
     assert all(row["choice_named_in_thought"] for row in rows)  # the template always names its pick
     rationales.write(run_folder, "teacher", Listener(), FOUR)
     assert not any(row["choice_named_in_thought"] for row in written(run_folder))
-    rationales.write(run_folder, "teacher", Listener("[A] it is.\nBehavior: [A]"), FOUR)
-    assert all(row["choice_named_in_thought"] for row in written(run_folder))
+    for thought in ("[A] it is.", "I take option a.", "(A), then."):
+        rationales.write(run_folder, "teacher", Listener(f"{thought}\nBehavior: [A]"), FOUR)
+        assert all(row["choice_named_in_thought"] for row in written(run_folder)), thought
+    view = SceneView((), (Option({"title": "Up"}, 1), Option({"title": None}, 1)))
+    known = {"I am Upset.": False, "Look up!": True, "B or [B].": False, "None.": False}
+    assert {thought: named(thought, view, 0) for thought in known} == known
+    assert named("B or [B].", view, 1) and not named("None.", view, 1)
 
 
 def test_one_step_after_the_other(run_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json
-from hf_mirror.rationales.shards import ROLES, SPLITS, scene_digest, shard_digests, stamp
+from hf_mirror.rationales.shards import ROLES, SPLITS, check_scenes, scene_digest, shard_digests, stamp
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,11 +88,10 @@ def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
     found = np.full(len(scenes["scene_id"]), np.nan)
     if not paths:
         return found, set()
-    note = stamp(folder / "readings" / "direct")
-    if note.exists() and read_json(note)["scenes"] != scene_digest(folder):
-        raise DataError(f"{note.parent} is of other scenes or instructions; run `mirror read` again")
     table = pa.concat_tables([_read(path, DIRECT) for path in paths])
     scene = _scene_index(folder / "readings" / "direct", table, pa.array(scenes["scene_id"].tolist(), pa.string()))
+    if unread := len(found) - len(np.unique(scene)):
+        raise DataError(f"{folder}/readings/direct lacks {unread} of {len(found)} scenes; run `mirror read` to the end")
     start, length, _, values = _probabilities(table["choice_probs"])
     for k in np.unique(scenes["n_options"]).tolist():
         here = np.flatnonzero((length == k) & (scenes["n_options"][scene] == k))
@@ -103,7 +102,6 @@ def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
 
 def read_role(folder: Path, role: str, scenes: Columns) -> tuple[Columns, Model, set[Model], dict[str, Any]]:
     """One role's decisions joined to their readings, who wrote them, who read them, and what was lost."""
-    _check_stamps(folder, role)
     written = _shards(folder, "rationales", role, WRITTEN)
     readings = _shards(folder, "readings", role, READ)
     writers = _distinct(written, "model", "model_revision")
@@ -117,15 +115,17 @@ def read_role(folder: Path, role: str, scenes: Columns) -> tuple[Columns, Model,
     return columns, writers[0], set(_distinct(readings, "reader", "reader_revision")), losses
 
 
-def _check_stamps(folder: Path, role: str) -> None:
-    """Ids tell nothing of a scene's or thought's words: what was made of what is in the stages' own notes."""
-    written, read = folder / "rationales" / role, folder / "readings" / role
-    if stamp(written).exists() and read_json(stamp(written))["scenes"] != scene_digest(folder):
-        raise DataError(
-            f"{written} belongs to other scenes or instructions; run `mirror rationales --role {role}` again"
-        )
-    if stamp(read).exists() and read_json(stamp(read))["shards"] != shard_digests(written):
-        raise DataError(f"{read} is of other rationales than {written} holds; run `mirror read` again")
+def check_notes(folder: Path) -> None:
+    """DataError unless rationales and readings are of these scenes, and readings of these rationales, by the stages'
+    own notes."""
+    scenes = scene_digest(folder)
+    for role in ROLES:
+        written, read = folder / "rationales" / role, folder / "readings" / role
+        check_scenes(written, scenes, f"mirror rationales --role {role}")
+        check_scenes(read, scenes, "mirror read")
+        if stamp(read).exists() and read_json(stamp(read))["shards"] != shard_digests(written):
+            raise DataError(f"{read} is of other rationales than {written} holds; run `mirror read` again")
+    check_scenes(folder / "readings" / "direct", scenes, "mirror read")
 
 
 def merge(roles: list[Columns]) -> Columns:

@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
-from hf_mirror.distill.decisions import Columns, Floats, Ints, Model, merge, read_direct, read_role, read_scenes
+from hf_mirror.distill.decisions import (
+    Columns,
+    Floats,
+    Ints,
+    Model,
+    check_notes,
+    merge,
+    read_direct,
+    read_role,
+    read_scenes,
+)
 from hf_mirror.rationales.shards import ROLES
 
 MINIMUM_DECISIONS = 2
@@ -55,6 +65,7 @@ def score_domain(folder: Path, rejected_role: str = "either") -> Domain:
     Decisions of `rejected_role` alone are rejected, or of either role.
     """
     scenes = read_scenes(folder)
+    check_notes(folder)
     n_options = scenes["n_options"]
     roles = {role: read_role(folder, role, scenes) for role in ROLES}
     decisions = merge([columns for columns, _, _, _ in roles.values()])

@@ -23,7 +23,9 @@ ANSWER_PREFIX = "Behavior: ["
 PARTS = ("Stimulus", "Knowledge", "Evaluation")  # of a decision process, before its answer line
 SEPARATOR = "\n\n---\n\n"
 
-_ANSWER = re.compile(r"behaviou?r:\s*\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCII)
+# Models like to set it in bold, and to say more on the same line.
+_ANSWER = re.compile(r"\**behaviou?r\**:\**\s*\**\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCII)
+_ANSWER_LINE = re.compile(rf"{_ANSWER.pattern}[^\n]*", re.IGNORECASE | re.ASCII)
 
 
 def answer_line(index: int) -> str:
@@ -69,13 +71,14 @@ class Parsed:
 
 
 def parse(text: str, n_options: int) -> Parsed:
-    """Splits a decision into its thought (without answer lines) and its stated choice.
+    """Splits a decision into its thought and its stated choice. The thought is without answer lines and what follows
+    on them, which may name the choice: a reader is to tell it from the thought alone.
 
-    Tolerant in spelling (case, spaces, the British "Behaviour"), strict in meaning: no answer line, answers that
+    Tolerant in spelling (case, spaces, bold, the British "Behaviour"), strict in meaning: no answer line, answers that
     contradict each other, and letters beyond the options are parse errors, never a guess.
     """
     stated = {LABELS.index(letter.upper()) for letter in _ANSWER.findall(text)}
-    thought = _ANSWER.sub("", text).strip()
+    thought = _ANSWER_LINE.sub("", text).strip()
     if not stated:
         return Parsed(thought, None, "no_answer_line")
     if len(stated) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,13 +12,15 @@ import numpy as np
 
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_json, read_rows, read_table, write_json, write_rows
+from hf_mirror.files import count_rows, read_json, read_rows, read_table, write_json, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Messages, answer_line, direct_messages, rationale_messages
 from hf_mirror.rationales.meter import Meter
+from hf_mirror.rationales.naming import mask
 from hf_mirror.rationales.shards import (
     ROLES,
     Part,
     Row,
+    check_scenes,
     domain_folders,
     engine_of,
     same_work,
@@ -35,9 +36,7 @@ from hf_mirror.schema import READING
 
 DIRECT = "direct"  # what stands for a role where nobody thought
 TEACHER = ROLES[0]
-MASK = "…"
 NOTHING: Messages = []  # no prompt at all
-_LETTER = re.compile(r"\[[A-Z]\]|\([A-Z]\)|\b(?:option|choice|letter) [A-Z]\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part
     """Makes sure that the readings that are there are of what is written now, by this reader; returns what that is."""
     works: dict[tuple[Path, str], Row] = {}
     for folder in domain_folders(directory):
+        scenes = scene_digest(folder)
         for role in ROLES:
             source = folder / "rationales" / role
             if not source.is_dir():
@@ -92,27 +92,34 @@ def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part
             for name in shard_names(folder):
                 if name not in found:
                     raise DataError(f"{source / name} is missing; run `mirror rationales` for the {role} to its end")
-            made_of = {"written": read_json(stamp(source)), "shards": found}
+            check_scenes(source, scenes, f"mirror rationales --role {role}")
+            made_of = {"scenes": scenes, "written": read_json(stamp(source)), "shards": found}
             works[folder, role] = {**engine_of(backend), **asdict(settings), **made_of}
-        works[folder, DIRECT] = {**engine_of(backend), "scenes": scene_digest(folder)}
+        works[folder, DIRECT] = {**engine_of(backend), "scenes": scenes}
     for (folder, role), work in works.items():
         same_work(folder / "readings" / role, work, part.alone)
     return works
 
 
 def count_read(directory: Path) -> dict[str, Any]:
-    """Per domain and role: decisions, read, over-length. Writes `<domain>/quality.json` (quality.quality)."""
+    """Per domain, of either role's decisions and of scenes without a thought (`direct`): how many, how many were read,
+    and how many are over-length; with `masked`, how many of the masked ones are. Writes `<domain>/quality.json`
+    (quality.quality)."""
     from hf_mirror.rationales.quality import quality  # with Polars, which distillation does without
 
     found: dict[str, Any] = {}
     for folder in domain_folders(directory):
-        for role in ROLES:
+        for role in (*ROLES, DIRECT):
             totals: Counter[str] = Counter()
             for path in sorted((folder / "readings" / role).glob("*.parquet")):
-                probs = read_table(path, ["choice_probs"])["choice_probs"]
-                totals["decisions"] += read_table(folder / "rationales" / role / path.name, ["scene_id"]).num_rows
-                totals["read"] += len(probs)
-                totals["over_length"] += probs.null_count
+                table = read_table(path, ["choice_probs", "masked_choice_probs"])
+                over_length = table["choice_probs"].null_count
+                source = path if role == DIRECT else folder / "rationales" / role / path.name
+                totals["decisions"] += count_rows(source)
+                totals["read"] += len(table) - over_length
+                totals["over_length"] += over_length
+                if (without := table["masked_choice_probs"].null_count) < len(table):
+                    totals["masked_over_length"] += without
             found.setdefault(folder.name, {})[role] = dict(totals)
         write_json(folder / "quality.json", quality(folder))
     return found
@@ -213,13 +220,3 @@ def _reading(scene_id: str, role: str, sample: int, backend: Backend, probs: np.
 
 def _floats(probs: np.ndarray) -> list[float] | None:
     return None if np.isnan(probs).any() else [float(p) for p in probs]
-
-
-def mask(thought: str, view: SceneView) -> str:
-    """The thought with the titles of all items that its prompt shows (whole words, in any case), and letters that name
-    options, masked."""
-    attributes = [option.attributes for option in view.options] + [seen.attributes for seen in view.history]
-    shown = [str(found.get("title") or "") for found in attributes]
-    for title in sorted({title for title in shown if title}, key=lambda title: (-len(title), title)):
-        thought = re.sub(rf"(?<!\w){re.escape(title)}(?!\w)", MASK, thought, flags=re.IGNORECASE)
-    return _LETTER.sub(MASK, thought)

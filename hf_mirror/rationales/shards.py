@@ -101,6 +101,12 @@ def scene_digest(folder: Path) -> str:
     return identity.digest(instruction_digest(), *(sha256_file(path) for path in files))
 
 
+def check_scenes(made: Path, digest: str, command: str) -> None:
+    """DataError where a folder's note says that it was made of other scenes: ids tell nothing of a scene's words."""
+    if stamp(made).exists() and read_json(stamp(made)).get("scenes") != digest:
+        raise DataError(f"{made} belongs to other scenes or instructions; run `{command}` again")
+
+
 def shard_digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every shard in a folder, by name."""
     return {path.name: sha256_file(path) for path in sorted(folder.glob("*.parquet"))}

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_mirror import identity
-from hf_mirror.backends import Backend, Request, SceneView
+from hf_mirror.backends import Backend, Request
 from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_table, write_rows
-from hf_mirror.prompts import LABELS, Parsed, answer_pattern, parse, rationale_messages
+from hf_mirror.prompts import answer_pattern, parse, rationale_messages
 from hf_mirror.rationales.meter import Meter
+from hf_mirror.rationales.naming import named
 from hf_mirror.rationales.shards import (
     ROLES,
     Part,
@@ -29,7 +30,7 @@ from hf_mirror.rendering import Renderer
 from hf_mirror.schema import RATIONALE
 
 # How a generation ended tells more about an answer that does not parse than what is missing in it.
-ENDED = {"length": "cut_off", "failed": "no_answer"}
+ENDED = {"length": "cut_off", "context": "prompt_too_long", "failed": "no_answer"}
 
 
 @dataclass(frozen=True)
@@ -133,18 +134,11 @@ def _written(
             "text": generation.text,
             "thought": parsed.thought,
             "stated_choice": parsed.stated_choice,
-            "choice_named_in_thought": _named(views[generation.id], parsed),
+            "choice_named_in_thought": parsed.stated_choice is not None
+            and named(parsed.thought, views[generation.id], parsed.stated_choice),
             "finish_reason": generation.finish_reason,
             "parse_error": error,
         }
-
-
-def _named(view: SceneView, parsed: Parsed) -> bool:
-    """Whether the thought gives its pick away, by title or by letter."""
-    if parsed.stated_choice is None:
-        return False
-    title = str(view.options[parsed.stated_choice].attributes.get("title", ""))
-    return bool(title and title in parsed.thought) or f"[{LABELS[parsed.stated_choice]}]" in parsed.thought
 
 
 def _count(out: Path) -> dict[str, Any]:
