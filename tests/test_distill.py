@@ -124,11 +124,6 @@ def oracle_scene(scene: dict, decisions: list[dict], direct: list[float], reject
     """One scene's pair with its scores, or the reason why there is none."""
     k, truth = len(scene["exposure"]), scene["choice_index"]
     seen = {role: [d for d in decisions if d["role"] == role] for role in ROLES}
-    if not decisions:
-        return {"reason": "no_rationales"}
-    for role in ROLES:
-        if not seen[role]:
-            return {"reason": f"no_{role}_decisions"}
     usable = {
         role: [
             d for d in seen[role]
@@ -136,8 +131,16 @@ def oracle_scene(scene: dict, decisions: list[dict], direct: list[float], reject
         ]
         for role in ROLES
     }  # fmt: skip
-    if min(len(u) for u in usable.values()) < 2:
-        return {"reason": "too_few_parsed", "both": True}
+    hit = any(d["stated_choice"] == truth for d in usable["teacher"])
+    rescued = {"rescued": bool(usable["teacher"]) and not hit}
+    if not decisions:
+        return {"reason": "no_rationales"}
+    for role in ROLES:
+        if not seen[role]:
+            return {"reason": f"no_{role}_decisions", **rescued}
+    compared = min(len(u) for u in usable.values())
+    if compared < 2:
+        return {"reason": "too_few_usable", "both": True, **rescued}
 
     def rank(d: dict) -> tuple:
         return (round(bits(d["choice_probs"]) / math.log2(k), 9), ROLES.index(d["role"]), d["sample_index"])
@@ -150,22 +153,22 @@ def oracle_scene(scene: dict, decisions: list[dict], direct: list[float], reject
     wrong = sorted((d for role in ROLES for d in usable[role]
                     if d["stated_choice"] != truth and rejected_role in (role, "either")), key=rank)  # fmt: skip
     if not chosen:
-        hit = any(d["stated_choice"] == truth for d in usable["teacher"])
-        return {"reason": "no_correct_teacher_decision", "both": True, "rescued": not hit}
+        return {"reason": "no_correct_teacher_decision", "both": True, **rescued}
     if not wrong:
         return {"reason": "no_wrong_decision", "both": True}
     scores = {"chosen_entropy": rank(chosen[0])[0], "rejected_entropy": rank(wrong[0])[0]}
     scores |= {"direct_entropy": bits(direct) / math.log2(k), "chosen_ifd": chosen[0]["ifd"]}
     for role in ROLES:
-        probs = [d["choice_probs"] for d in usable[role]]
+        in_order = sorted(usable[role], key=lambda d: d["sample_index"])
+        probs = [d["choice_probs"] for d in in_order[:compared]]
         mean = [sum(p[j] for p in probs) / len(probs) for j in range(k)]
         within = sum(bits(p) for p in probs) / len(probs)
         hits = sum(d["stated_choice"] == truth for d in usable[role])
         scores[f"{role}_total_entropy"] = bits(mean) / math.log2(k)
         scores[f"{role}_within_decision_entropy"] = within / math.log2(k)
         scores[f"{role}_between_decision_information"] = (bits(mean) - within) / math.log2(k)
-        scores[f"{role}_hit_rate"] = hits / len(probs)
-        scores[f"{role}_p"] = float(binom.sf(hits - 1, len(probs), 1 / k))
+        scores[f"{role}_hit_rate"] = hits / len(usable[role])
+        scores[f"{role}_p"] = float(binom.sf(hits - 1, len(usable[role]), 1 / k))
     scores["uncertainty_gap"] = scores["student_within_decision_entropy"] - scores["teacher_within_decision_entropy"]
     return {"chosen": chosen[0], "rejected": wrong[0], "scores": scores, "both": True}
 
@@ -330,6 +333,27 @@ def test_scenes_that_the_teacher_never_hits_can_be_rescued(tmp_path):
         assert all(row["prompt"] == direct_messages(expected[row["scene_id"]]["scene"]["prompt"]) for row in rescued)
         assert report["domains"][domain][split]["rescued"] == len(rescued)
         assert rescued or split == "validation", "the case must not be empty"
+
+
+def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path, monkeypatch):
+    """Faulty variant: a disk fills up between the splits, and train and validation are of two rules."""
+    from hf_mirror import distill as room
+
+    make_run(tmp_path)
+    distill(tmp_path, rescue=True)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    left = [2]
+
+    def full(path, *others):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device", str(path))
+        return write_rows(path, *others)
+
+    monkeypatch.setattr(room, "write_rows", full)
+    with pytest.raises(OSError, match="No space left"):
+        distill(tmp_path, rule="high_accuracy", rescue=True)
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
 
 
 def test_what_is_not_rescued_any_more_is_not_left_lying(tmp_path):
@@ -507,7 +531,7 @@ def test_settings_are_checked_and_no_pair_at_all_is_said(tmp_path):
     with pytest.raises(ConfigError, match="at least 1"):
         distill(tmp_path, size=0)
     make_run(tmp_path, scenes=12, n=1)
-    with pytest.raises(DataError, match="too_few_parsed"):
+    with pytest.raises(DataError, match="too_few_usable"):
         distill(tmp_path)
 
 

@@ -474,7 +474,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 def test_a_role_without_any_reading_is_one_line(run_folder: Path) -> None:
     rationales.write(run_folder, "teacher", Listener("Hm."), FOUR)
     rationales.read(run_folder, READER)
-    with pytest.raises(DataError, match="too_few_parsed"):
+    with pytest.raises(DataError, match="too_few_usable"):
         distill(run_folder, size=50)
 
 

@@ -185,12 +185,14 @@ def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes
     start, length, total = np.append(start, 0), np.append(length, 0), np.append(total, np.nan)
     ifd = np.append(numbers(readings["ifd"], missing=np.nan), np.nan)
     read = (at >= 0) & (length[at] > 0) & ~np.isnan(total[at])
-    wrong_size = length[at] != n_options[scene]
-    if bad := np.flatnonzero(read & (wrong_size | (np.abs(total[at] - 1) > 1e-3))).tolist():
+    wrong = (length[at] != n_options[scene]) | (np.abs(total[at] - 1) > 1e-3) | (values.min(initial=0) < 0)
+    if bad := np.flatnonzero(read & wrong).tolist():
         i = bad[0]
         found = f"{length[at[i]]} probabilities of sum {total[at[i]]:.4g} for {n_options[scene[i]]} options"
+        below = ", and some of the role are below 0" if values.min(initial=0) < 0 else ""
         raise DataError(
-            f"{folder / 'readings' / role}: scene {known[int(scene[i])]} has {found}; run `mirror read` again"
+            f"{folder / 'readings' / role}: scene {known[int(scene[i])]} has {found}{below}; delete the folder and run "
+            "`mirror read` again"
         )
     return {
         "scene": scene,

@@ -42,9 +42,9 @@ def pairs(domain: Domain, rule: str) -> dict[str, pa.Table]:
 
 
 def rescued(domain: Domain, split: str) -> pa.Table:
-    """The scenes of one split that no teacher decision hits, as direct rows (schema.RESCUED), by their ids."""
-    here = (domain.scenes["split"] == split) & (domain.outcome == "no_correct_teacher_decision")
-    at = np.flatnonzero(here & (domain.scores["teacher_hits"] == 0))
+    """The scenes of one split that the teacher decided and never hit, as direct rows (schema.RESCUED), by their ids."""
+    decided = (domain.scenes["split"] == split) & (domain.scores["teacher_used"] > 0)
+    at = np.flatnonzero(decided & (domain.scores["teacher_hits"] == 0))
     at = at[np.argsort(domain.scenes["scene_id"][at])]
     prompts = take([domain.folder / "scenes" / f"{s}.parquet" for s in SPLITS], ["prompt"], domain.scenes["row"][at])
     columns = {

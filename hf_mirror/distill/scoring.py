@@ -2,6 +2,9 @@
 
 A decision is correct when its stated choice is the truth and so is the reader's argmax (a tie is not an argmax). All
 entropies are divided by log2 K, because scenes of different K are pooled.
+
+Information between decisions is biased low where decisions are few, so roles are compared at equal n: of every scene,
+as many usable decisions of either role, by their sample_index, as both have. Hits count all.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ REASONS = (
     "no_rationales",
     "no_teacher_decisions",
     "no_student_decisions",
-    "too_few_parsed",
+    "too_few_usable",
     "no_correct_teacher_decision",
     "no_wrong_decision",
     "refused_by_rule",
@@ -107,7 +110,10 @@ def _score_group(scenes: Columns, decisions: Columns, k: int, rejected_role: str
     correct = right & _argmax_is(probs, scenes["truth"][members])
     rejectable = np.array([rejected_role in (role, "either") for role in ROLES])[:, None]
     choices = _choose(uncertainty.entropy(probs, normalise=True), correct, usable & ~right & rejectable, index)
-    return {**choices, **_role_scores(probs, right), **{f"{r}_written": n[i::2] for i, r in enumerate(ROLES)}}
+    compared = usable & (usable.cumsum(axis=-1) <= usable.sum(axis=-1).min(axis=1)[:, None, None])
+    if (compared != usable).any():
+        probs = np.where(compared[..., None], probs, np.nan)
+    return {**choices, **_role_scores(probs, right, usable), **{f"{r}_written": n[i::2] for i, r in enumerate(ROLES)}}
 
 
 def _argmax_is(probs: Floats, truth: Ints) -> NDArray[np.bool_]:
@@ -131,13 +137,14 @@ def _choose(entropy: Floats, correct: np.ndarray, wrong: np.ndarray, index: Ints
     return found
 
 
-def _role_scores(probs: Floats, right: np.ndarray) -> Columns:
-    """Per role: the decomposition, its jackknife, hits (stated choices that are the truth) and their rate."""
+def _role_scores(probs: Floats, right: np.ndarray, usable: np.ndarray) -> Columns:
+    """Per role: the decomposition of `probs` and its jackknife; hits (usable decisions that state the truth) and their
+    rate."""
     parts = uncertainty.decompose(probs, normalise=True)
     information = uncertainty.jackknife_information(probs, normalise=True)
     scores: Columns = {}
     for i, role in enumerate(ROLES):
-        used, hits = parts.used_decisions[:, i], right[:, i].sum(axis=-1)
+        used, hits = usable[:, i].sum(axis=-1), right[:, i].sum(axis=-1)
         scores |= {f"{role}_{name}": getattr(parts, name)[:, i] for name in QUANTITIES}
         scores |= {f"{role}_jackknife_information": information[:, i], f"{role}_used": used, f"{role}_hits": hits}
         scores[f"{role}_hit_rate"] = np.divide(hits, used, where=used > 0, out=np.full(len(used), np.nan))
