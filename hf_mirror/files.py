@@ -45,6 +45,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # such as a full disk, which Arrow names nothing of
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -96,13 +100,18 @@ def arrow(values: np.ndarray | list[str], missing: np.ndarray | None = None) -> 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """One Parquet file as Arrow, or some columns; a missing or truncated one is a DataError that names it."""
     with _whole(path):
-        return pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns)
+    if missing := set(columns or ()) - set(table.column_names):
+        raise DataError(f"{path} has no column {', '.join(sorted(missing))}; delete it and run its stage again")
+    return table
 
 
-def read_batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
-    """One Parquet file as Arrow, `size` rows after `size` rows, without holding all of it; errors as `read_table`."""
+def read_batches(path: Path, size: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a Parquet file, `size` rows after `size` rows, without holding all of it; errors as `read_table`."""
     with _whole(path), pq.ParquetFile(path) as file:
-        yield from file.iter_batches(size)
+        if missing := set(columns) - set(file.schema_arrow.names):
+            raise DataError(f"{path} has no column {', '.join(sorted(missing))}; delete it and run its stage again")
+        yield from file.iter_batches(size, columns=columns)
 
 
 def count_rows(path: Path) -> int:
@@ -111,9 +120,9 @@ def count_rows(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """One Parquet file as Python rows, open maps decoded."""
-    return rows_of(read_table(path))
+def read_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """One Parquet file, or some columns, as Python rows, open maps decoded."""
+    return rows_of(read_table(path, columns))
 
 
 def rows_of(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:

@@ -75,9 +75,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled answer, without the prefix. `finish_reason` is `stop`, `length`, or `failed` where an endpoint gave
-    no answer to this sample. `tokens` were generated; `prompt_tokens` were read for it, 0 for samples that share what
-    was read for the first."""
+    """One sampled answer, without the prefix.
+
+    `finish_reason` is `stop`, `length`, `context` where the prompt leaves no room for an answer, or `failed` where an
+    endpoint gave no answer to this sample. `tokens` were generated; `prompt_tokens` were read for it, 0 for samples
+    that share what was read for the first.
+    """
 
     id: str
     sample_index: int

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from hf_mirror.backends import Request
-from hf_mirror.errors import ConfigError
+from hf_mirror.errors import ConfigError, DataError
 
+# Some chat templates write today's date into the prompt: the same request would be another one tomorrow. This day is
+# what Llama's own take where there is no clock.
+ONE_DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 CLOSING = "]"  # what follows a label after an open bracket, as in `Behavior: [A]`
 
 
@@ -75,8 +78,15 @@ def closing(request: Request) -> str:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Probabilities of log-scores, float64, shape [K]."""
+    check_numbers(scores)
     exponentials = np.exp(scores - scores.max())
     return exponentials / exponentials.sum()
+
+
+def check_numbers(logprobs: np.ndarray | float) -> None:
+    """DataError for what a broken model, or one in too low a precision, gives instead of numbers."""
+    if not np.isfinite(np.max(logprobs)):
+        raise DataError("the model gives log-probabilities that are no numbers (NaN); load weights of full precision")
 
 
 class Chat:
@@ -89,13 +99,26 @@ class Chat:
     def __init__(self, folder: str | Path, model: str) -> None:
         from transformers import AutoTokenizer
 
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self._model = model
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{model} has no tokenizer that loads: {str(error).strip().splitlines()[0]}") from None
         if not self.tokenizer.chat_template:
             raise ConfigError(f"{model} has no chat template; choose an instruction-tuned or a trained mirror model")
+        if "strftime_now" in str(self.tokenizer.chat_template):
+            self.tokenizer.chat_template = ONE_DAY + str(self.tokenizer.get_chat_template())
 
     def render(self, request: Request) -> str:
         """The request as text, up to the beginning of the answer."""
-        chat = self.tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        from jinja2 import TemplateError
+
+        try:
+            chat: str = self.tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the chat template of {self._model} refuses a prompt: {' '.join(str(error).split())}"
+            ) from None
         return chat + request.prefix
 
     def encode(self, texts: list[str]) -> list[list[int]]:

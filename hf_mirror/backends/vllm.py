@@ -62,7 +62,7 @@ class VllmBackend:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Samples `n` answers per request; see `Backend`. A prompt that fills the context gives an empty text with
-        finish_reason `length`."""
+        finish_reason `context`."""
         prompts = self._chat.encode([self._chat.render(request) for request in requests])
         fits = [len(prompt) < self._context for prompt in prompts]
         jobs = [
@@ -75,7 +75,7 @@ class VllmBackend:
         for request, fit in zip(requests, fits, strict=True):
             for sample in range(request.n):
                 if not fit:
-                    yield Generation(request.id, sample, "", "length")
+                    yield Generation(request.id, sample, "", "context")
                     continue
                 found = next(answers)
                 answer = found.outputs[0]

@@ -34,6 +34,7 @@ from hf_mirror.rationales.shards import (
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import READING
 
+TO_READ = ["scene_id", "role", "sample_index", "thought", "stated_choice", "parse_error"]
 DIRECT = "direct"  # what stands for a role where nobody thought
 TEACHER = ROLES[0]
 NOTHING: Messages = []  # no prompt at all
@@ -74,7 +75,7 @@ def read(
                 if role == DIRECT:
                     rows = _read_direct(shard.scenes(), renderer, backend)
                 else:
-                    rows = _read(shard.scenes(), read_rows(source / shard.name), renderer, backend, settings)
+                    rows = _read(shard.scenes(), read_rows(source / shard.name, TO_READ), renderer, backend, settings)
                 write_rows(out / shard.name, still_same(rows, out, works[folder, role]), READING)
                 meter.made(len(shard))
 

@@ -14,7 +14,9 @@ from hf_mirror import identity
 from hf_mirror.backends import Backend
 from hf_mirror.errors import DataError
 from hf_mirror.files import canonical_json, count_rows, read_batches, read_json, rows_of, sha256_file, write_json
+from hf_mirror.progress import say
 from hf_mirror.prompts import prompt_sha256, rationale_messages
+from hf_mirror.schema import SCENE
 
 ROLES = ("teacher", "student")
 SPLITS = ("train", "validation")
@@ -63,7 +65,7 @@ def shards(folder: Path, part: Part | None = None) -> Iterator[Shard]:
     """Every shard of a domain, or those in a part, one after the other."""
     number = 0
     for split in SPLITS:
-        for i, table in enumerate(read_batches(folder / "scenes" / f"{split}.parquet", SHARD_SCENES)):
+        for i, table in enumerate(read_batches(folder / "scenes" / f"{split}.parquet", SHARD_SCENES, SCENE.names)):
             if part is None or number % part.of == part.k:
                 yield Shard(_name(split, i), table)
             number += 1
@@ -135,6 +137,9 @@ def same_work(out: Path, settings: Row, alone: bool) -> None:
             again += 1
             aside = aside.with_name(f"{aside.name.partition('.again-')[0]}.again-{again}")
         out.rename(aside)
+        say(
+            f"{out} was made from other scenes or settings: it is {aside.name} now, and comes back when asked for again"
+        )
     (out.parent.parent / "quality.json").unlink(missing_ok=True)  # of what is not there any more
     for aside in sorted(out.parent.glob(f"{out.name}.set-aside-*")):
         if _is_of(aside, settings):

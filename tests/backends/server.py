@@ -2,6 +2,7 @@
 
 Its model writes words drawn by the seed and weighs tokens by a hash of what came before; tokens are characters. Faults
 are taken from a list, one per request, first come first served: a status code, with headers or not, or one in words.
+`always` is a fault of every request; greetings, which engines send to see whether anybody is there, are not in `asked`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Server:
     def __init__(self, **options: Any) -> None:
         self.options = {"models": [MODEL], "tokenize": True, "seeds": True, "logprobs": "allowed", **options}
         self.faults: list[Any] = []
+        self.always: Any = None
         self.asked: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
         self.moments: list[float] = []
@@ -66,8 +68,9 @@ class Server:
 
     async def _chat(self, request: Request) -> Response:
         body = await request.json()
-        self.asked.append(body)
-        self.moments.append(time.monotonic())
+        if body["messages"][0]["content"] != "Hello":
+            self.asked.append(body)
+            self.moments.append(time.monotonic())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -77,7 +80,11 @@ class Server:
             self.at_once -= 1
 
     async def _answer(self, body: dict[str, Any]) -> Response:
-        fault = self.faults.pop(0) if self.faults else None
+        fault = self.faults.pop(0) if self.faults else self.always
+        if fault == "such scenes":
+            fault = 500 if "bad" in body["messages"][0]["content"] else None
+        if fault == "too long with so many tokens":
+            fault = "too long" if "max_tokens" in body else None
         if isinstance(fault, tuple):
             status, headers = fault
             return JSONResponse({"error": {"message": "not now"}}, status, headers)
@@ -93,20 +100,28 @@ class Server:
             await asyncio.sleep(0.5)
         if fault == "not a completion":
             return JSONResponse({"hello": "world"})
+        if fault == "error":
+            return JSONResponse({"error": {"message": "out of memory"}})
+        if fault == "html":
+            return Response("<html>Sign in</html>", media_type="text/html")
         seed = body.get("seed") if self.options["seeds"] else random.random()
         rng = random.Random(json.dumps([body["messages"], seed if body["temperature"] else 0]))
         words = [rng.choice(WORDS) for _ in range(rng.randrange(8, 16))]
-        text = " ".join(words[: body["max_tokens"]])
+        limit = body.get("max_tokens", len(words))
+        text: Any = " ".join(words[:limit])
+        text = {"parts": [{"type": "text", "text": text}], "a number": 7, "half a pair": "\ud83d"}.get(fault, text)
         answer = {
             "id": "x", "object": "chat.completion", "created": 1,
-            "model": "something else" if fault == "other model" else body["model"],
+            "model": {"other model": "something else", "dated": f"{MODEL}-2026-01-31"}.get(fault, body["model"]),
             "choices": [] if fault == "no choices" else [
                 {"index": 0, "message": {"role": "assistant", "content": text},
-                 "finish_reason": "length" if len(words) > body["max_tokens"] else "stop"}
+                 "finish_reason": "length" if len(words) > limit else "stop"}
             ],
-            "usage": {"prompt_tokens": 7, "completion_tokens": len(text.split()), "total_tokens": 7},
+            "usage": {"prompt_tokens": 7, "completion_tokens": len(words[:limit]), "total_tokens": 7},
         }  # fmt: skip
-        return JSONResponse(answer)
+        if fault == "no usage":
+            answer["usage"] = "n/a"
+        return Response(json.dumps(answer), media_type="application/json")
 
     async def _tokenize(self, request: Request) -> Response:
         body = await request.json()
@@ -133,9 +148,12 @@ class Server:
             total = math.log(sum(math.exp(score) for score in scores.values()))
             if self.options["logprobs"] == "raw":  # an option may not be among the likeliest tokens
                 scores.popitem()
-            shown = {f"token_id:{token}": score - total for token, score in scores.items()}
+            shown: dict[str, Any] = {f"token_id:{token}": score - total for token, score in scores.items()}
+            if self.options["logprobs"] in (None, -9999.0):
+                shown = dict.fromkeys(shown, self.options["logprobs"])
             choice["logprobs"] = {"tokens": ["?"], "token_logprobs": [0.0], "top_logprobs": [shown], "text_offset": [0]}
-        return JSONResponse({"id": "x", "object": "text_completion", "created": 1, "model": MODEL, "choices": [choice]})
+        model = self.options.get("completes as", MODEL)
+        return JSONResponse({"id": "x", "object": "text_completion", "created": 1, "model": model, "choices": [choice]})
 
 
 def logprob(before: list[int], token: int) -> float:

@@ -151,7 +151,7 @@ def test_what_is_longer_than_the_context_is_marked(case: str, open_backend: Call
     assert probs[1].sum() == pytest.approx(1)
     assert np.isnan(list(backend.answer_logprobs([long, short])))[:1].all()
     answers = list(backend.generate([short, long]))
-    assert [(a.id, a.finish_reason) for a in answers[1:]] == [("long", "length")] * 2
+    assert [(a.id, a.finish_reason) for a in answers[1:]] == [("long", "context")] * 2
     assert [a.text for a in answers[1:]] == ["", ""]
 
 

@@ -159,7 +159,41 @@ def test_what_exceeds_the_context_is_not_a_guess(plain: TransformersBackend) -> 
     short, long = plain.choice_probs([request("tea"), request("tea " * 200)], [["A", "B"], ["A", "B"]])
     assert np.isfinite(short).all() and np.isnan(long).all() and long.shape == (2,)
     [cut] = plain.generate([request("tea " * 200, prefix="", max_tokens=5)])
-    assert (cut.text, cut.finish_reason) == ("", "length")
+    assert (cut.text, cut.finish_reason) == ("", "context")
+
+
+def test_what_is_no_number_is_an_error(tmp_path: Path) -> None:
+    """Faulty variant: a broken model, whose scenes are counted as too long."""
+    broken = TransformersBackend(save(tmp_path, []))
+    with torch.no_grad():
+        broken._model.lm.lm_head.weight[7] = float("nan")
+    for ask in (
+        lambda: broken.choice_probs([request("tea")], [["A", "B"]]),
+        lambda: broken.answer_logprobs([request("tea", "Hm.")]),
+        lambda: broken.generate([request("tea")]),
+    ):
+        with pytest.raises(DataError, match="no numbers"):
+            list(ask())
+
+
+def test_a_template_that_tells_the_date_tells_one(tmp_path: Path) -> None:
+    """Faulty variant: the same request is another prompt tomorrow."""
+    folder = Path(save(tmp_path, []))
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%d %b %Y') }} " + template.read_text())
+    assert TransformersBackend(str(folder))._chat.render(request("tea")).startswith("26 Jul 2024<")
+
+
+def test_what_a_tokenizer_lacks_is_one_line(tmp_path: Path) -> None:
+    folder = Path(save(tmp_path, []))
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(DataError, match="refuses a prompt: roles must alternate"):
+        list(TransformersBackend(str(folder)).generate([request("tea")]))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises((ConfigError, DataError), match=r"no tokenizer that loads|no chat template"):
+        TransformersBackend(str(folder))
 
 
 def test_one_label_is_certain_and_equal_labels_are_refused(plain: TransformersBackend) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hf_mirror.backends import Generation, Request, no_pattern
-from hf_mirror.backends.tokens import Chat, softmax
+from hf_mirror.backends.tokens import Chat, check_numbers, softmax
 from hf_mirror.backends.transformers import sampling, scoring
 from hf_mirror.backends.transformers.model import LanguageModel
 from hf_mirror.errors import ConfigError
@@ -48,7 +48,7 @@ class TransformersBackend:
         `top_p`) at the n-th number of the sample's own generator, PCG64 of its seed. So a sample depends on its
         request and seed, not on the batch it runs in. `temperature` 0 takes the likeliest token. The model's own
         generation settings (penalties, top-k) are not applied. Without `seeds`, they derive from id and index. A
-        prompt that fills the context gives an empty text with finish_reason `length`.
+        prompt that fills the context gives an empty text with finish_reason `context`.
         """
         no_pattern(requests, "transformers")
         for start in range(0, len(requests), WINDOW):
@@ -80,30 +80,36 @@ class TransformersBackend:
     def answer_logprobs(self, requests: Sequence[Request]) -> Iterator[float]:
         """The log-probability of each request's prefix; see `Backend`."""
         for start in range(0, len(requests), WINDOW):
-            scores, lengths, families = [], [], []
+            scores, lengths, families, fits = [], [], [], set()
             for i, request in enumerate(requests[start : start + WINDOW]):
                 ids, before = self._chat.answer(request)
                 reads = [(position, ids[position + 1], 0) for position in range(before - 1, len(ids) - 1)]
                 scores.append(np.array([np.nan if len(ids) > self._model.context else 0.0]))
                 lengths.append(len(reads))
                 if len(ids) <= self._model.context:
+                    fits.add(i)
                     families.append(scoring.Family(0, [scoring.Row(i, ids, reads)]))
             scoring.read(self._model, families, scores, self._batch_tokens // READ_AT_ONCE)
-            yield from (float(score[0]) / max(length, 1) for score, length in zip(scores, lengths, strict=True))
+            for i, (score, length) in enumerate(zip(scores, lengths, strict=True)):
+                if i in fits:
+                    check_numbers(score)
+                yield float(score[0]) / max(length, 1)
 
     def _choices(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
         scores = [np.zeros(len(row)) for row in labels]
+        over_length: set[int] = set()
         families: dict[str, list[scoring.Row]] = {}
         for i, (request, names) in enumerate(zip(requests, labels, strict=True)):
             question = self._chat.question(request, names)
             if question.longest > self._model.context:
-                scores[i][:] = np.nan
+                over_length.add(i)
             elif len(names) > 1:
                 rows = families.setdefault(request.messages[-1]["content"], [])
                 rows += scoring.Row.all_of(i, question)
         together = [scoring.Family.of(rows) for rows in families.values()]
         scoring.read(self._model, together, scores, self._batch_tokens)
-        yield from map(softmax, scores)
+        for i, row in enumerate(scores):
+            yield np.full(len(row), np.nan) if i in over_length else softmax(row)
 
 
 def _ids(value: int | list[int] | None) -> set[int]:

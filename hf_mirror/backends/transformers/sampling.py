@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_mirror.backends import Request
+from hf_mirror.backends.tokens import check_numbers
 from hf_mirror.backends.transformers.model import LanguageModel
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class Sample:
         """The `n` samples of a request."""
         limit = max(0, min(request.max_tokens, context - used))
         drawn = [np.random.default_rng(request.sample_seed(i)).random(limit) for i in range(request.n)]
-        return [cls(request, i, prompt, used, limit, uniforms) for i, uniforms in enumerate(drawn)]
+        reason = "length" if used < context else "context"
+        return [
+            cls(request, i, prompt, used, limit, uniforms, finish_reason=reason) for i, uniforms in enumerate(drawn)
+        ]
 
     def continues(self, token: int, stop: Collection[int]) -> bool:
         """Takes a token; False where the answer ends."""
@@ -165,6 +169,8 @@ def _draw(logits: torch.Tensor, samples: list[Sample]) -> torch.Tensor:
     top_p = column([sample.request.top_p for sample in samples])
     uniform = column([sample.uniforms[len(sample.tokens)] for sample in samples])
     probs = torch.softmax(logits.double() / temperature.clamp(min=1e-6), dim=-1)
+    if probs.isnan().any():
+        check_numbers(float("nan"))
     probs, order = probs.sort(dim=-1, descending=True, stable=True)
     cumulative = probs.cumsum(dim=-1)
     size = (cumulative - probs < top_p).sum(dim=-1, keepdim=True).clamp(min=1)
