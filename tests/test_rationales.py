@@ -509,6 +509,12 @@ def test_what_does_not_parse_is_counted_and_not_read(run_folder: Path) -> None:
     assert read["student"]["read"] == 720
 
 
+def test_a_bare_choice_is_no_decision(run_folder: Path) -> None:
+    rationales.write(run_folder, "teacher", Listener("\n Behavior: [A] The Best Film"), FOUR)
+    assert rationales.count_written(run_folder, "teacher")["movielens"]["parse_errors"] == {"no_thought": 720}
+    assert {row["stated_choice"] for row in written(run_folder)} == {None}
+
+
 def test_echo_is_wrong_in_ways_that_are_counted(run_folder: Path) -> None:
     settings = WriteSettings(n=3, max_tokens=60)
     rationales.write(run_folder, "student", backends.load("echo", "echo"), settings)

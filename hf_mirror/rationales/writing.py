@@ -12,7 +12,7 @@ from hf_mirror import identity
 from hf_mirror.backends import Backend, Request
 from hf_mirror.errors import ConfigError
 from hf_mirror.files import read_table, write_rows
-from hf_mirror.prompts import answer_pattern, parse, rationale_messages
+from hf_mirror.prompts import Parsed, answer_pattern, parse, rationale_messages
 from hf_mirror.rationales.meter import Meter
 from hf_mirror.rationales.naming import named
 from hf_mirror.rationales.shards import (
@@ -120,6 +120,8 @@ def _written(
     for generation in backend.generate(requests):
         scene = by_id[generation.id]
         parsed = parse(generation.text, len(scene["exposure"]))
+        if parsed.stated_choice is not None and not parsed.thought:
+            parsed = Parsed("", None, "no_thought")  # a choice, but no decision process
         error = parsed.parse_error and ENDED.get(generation.finish_reason, parsed.parse_error)
         last = generation.sample_index == settings.n - 1
         meter.made(int(last), generation.tokens, generation.prompt_tokens)
