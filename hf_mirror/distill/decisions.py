@@ -288,8 +288,9 @@ def _indices(rows: Ints) -> pa.Array:
 
 def _distinct(table: pa.Table, name: str, revision: str) -> list[Model]:
     names, revisions = (table[column].combine_chunks().dictionary_encode("encode") for column in (name, revision))
-    codes = np.stack([numbers(column.indices) for column in (names, revisions)])
-    pairs = np.unique(codes, axis=1).T.tolist()
+    width = len(revisions.dictionary)
+    together = np.bincount(numbers(names.indices).astype(np.int64) * width + numbers(revisions.indices))
+    pairs = [divmod(code, width) for code in np.flatnonzero(together).tolist()]
     return sorted((names.dictionary[i].as_py() or "", revisions.dictionary[j].as_py() or "") for i, j in pairs)
 
 

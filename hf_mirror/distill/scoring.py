@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
@@ -71,6 +72,7 @@ def score_domain(folder: Path, rejected_role: str = "either") -> Domain:
     check_notes(folder)
     n_options = scenes["n_options"]
     roles = {role: read_role(folder, role, scenes) for role in ROLES}
+    pa.default_memory_pool().release_unused()  # Arrow keeps what the tables took
     decisions = merge([columns for columns, _, _, _ in roles.values()])
     scores: Columns = {"n_options": n_options} | {side: np.full(len(n_options), -1) for side in ("chosen", "rejected")}
     for k in np.unique(n_options).tolist():
