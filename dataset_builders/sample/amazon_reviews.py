@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from dataset_builders.sample import claim, run
 from hf_mirror.files import replacing
 
 CATEGORY = "Toy_Corner"
@@ -81,6 +82,7 @@ def generate(
 ) -> None:
     """Writes reviews, meta and README into `out`, compressed if `gz`. `reviews_per_user` is a mean, and a little too
     high: nobody reviews a thing twice, or before it is sold."""
+    claim(out)
     rng = np.random.default_rng(seed)
     goods = Goods(
         kind=rng.integers(len(KINDS), size=items),
@@ -181,11 +183,8 @@ def _write(path: Path, blocks: Iterator[pl.DataFrame], gz: bool) -> None:
 
 if __name__ == "__main__":
     command = argparse.ArgumentParser(description="Writes made-up feedback in the layout of Amazon Reviews 2023.")
-    command.add_argument("out", type=Path, metavar="DIR")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--users", type=int, default=400)
-    command.add_argument("--items", type=int, default=300)
-    command.add_argument("--reviews-per-user", type=int, default=14)
+    command.add_argument("--users", type=int, default=400, help="people (400)")
+    command.add_argument("--items", type=int, default=300, help="goods (300)")
+    command.add_argument("--reviews-per-user", type=int, default=14, help="their mean (14)")
     command.add_argument("--gz", action="store_true", help="compress the files")
-    options = command.parse_args()
-    generate(options.out, options.seed, options.users, options.items, options.reviews_per_user, options.gz)
+    run(command, generate)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_builders.sample import claim, run
 from hf_mirror.files import replacing
 
 TOPICS = {
@@ -56,6 +57,7 @@ no data of Microsoft News.
 
 def generate(out: Path, seed: int = 0, users: int = 400, news: int = 600, impressions_per_user: int = 12) -> None:
     """Writes train/, dev/ (behaviors.tsv and news.tsv in each) and README into `out`. The last number is a mean."""
+    claim(out)
     rng = np.random.default_rng(seed)
     topics = rng.integers(len(TOPICS), size=news)
     appeal = rng.normal(0, 1, news)
@@ -157,10 +159,7 @@ def _write(path: Path, lines: list[str]) -> None:
 
 if __name__ == "__main__":
     command = argparse.ArgumentParser(description="Writes made-up feedback in MIND's format.")
-    command.add_argument("out", type=Path, metavar="DIR")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--users", type=int, default=400)
-    command.add_argument("--news", type=int, default=600)
-    command.add_argument("--impressions-per-user", type=int, default=12)
-    options = command.parse_args()
-    generate(options.out, options.seed, options.users, options.news, options.impressions_per_user)
+    command.add_argument("--users", type=int, default=400, help="people (400)")
+    command.add_argument("--news", type=int, default=600, help="articles (600)")
+    command.add_argument("--impressions-per-user", type=int, default=12, help="their mean (12)")
+    run(command, generate)
