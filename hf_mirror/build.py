@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +23,7 @@ from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import NOTHING, REGIMES
 from hf_mirror.files import read_json, replacing, write_json, write_rows
 from hf_mirror.identity import build_secret, file_digests
+from hf_mirror.locking import only_one
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
 from hf_mirror.rows import memory, rows
@@ -100,7 +99,7 @@ def build(
 ) -> dict[str, Any]:
     """Builds `out/<domain>/{tables,scenes,report.json,report.html}`; returns the report. Only reads the raw folder."""
     beside = unfinished(out, domain.name)
-    with only_one(out / domain.name):
+    with one_build(out / domain.name):
         beside.mkdir(parents=True, exist_ok=True)
         try:
             with TemporaryDirectory(dir=beside) as folder:
@@ -122,27 +121,9 @@ def discard(beside: Path) -> None:
         beside.parent.rmdir()
 
 
-@contextmanager
-def only_one(domain: Path) -> Iterator[None]:
-    """Holds a domain's folder for one build at a time on this machine; a DataError where another build holds it.
-
-    File systems that cannot lock a folder (some that are shared) go unguarded.
-    """
-    domain.mkdir(parents=True, exist_ok=True)
-    held = os.open(domain, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        raise DataError(f"another build of {domain} is running; wait for it, or choose another --out") from None
-    except OSError:
-        pass
-    try:
-        yield
-    finally:
-        os.close(held)
-        with suppress(OSError):
-            domain.rmdir()  # where nothing was built
+def one_build(domain: Path) -> AbstractContextManager[None]:
+    """Holds a domain's folder for one build at a time (locking.only_one)."""
+    return only_one(domain, f"another build of {domain} is running; wait for it, or choose another --out")
 
 
 def build_shard(

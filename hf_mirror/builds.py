@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from hf_mirror import PROJECT, __version__, domains
-from hf_mirror.build import BuildSettings, Shard, build_shard, discard, only_one, place, unfinished
+from hf_mirror.build import BuildSettings, Shard, build_shard, discard, place, unfinished
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.executors import Executor, Stage, execute
 from hf_mirror.files import read_json, read_table, sha256_file, write_json, write_rows
@@ -73,9 +73,9 @@ def build_all(
         ),
         Stage("join", len(jobs), partial(_join_task, tuple(jobs), shards), tuple(job.name for job in jobs)),
     ]  # fmt: skip
-    with ExitStack() as alone:
+    with ExitStack() as held:
         for job in jobs:
-            alone.enter_context(only_one(job.out / domains.load(job.builder).name))
+            held.enter_context(one_build(job.out / domains.load(job.builder).name))
         if not execute(stages, executor, logs):
             return {}
     return {job.name: read_json(job.out / domains.load(job.builder).name / "report.json") for job in jobs}

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import read_table
 from hf_mirror.prompts import LABELS, Parsed, parse
+from hf_mirror.rationales.notes import check_notes
 from hf_mirror.rationales.shards import ROLES, domain_folders
 from hf_mirror.rendering import ago
 from hf_mirror.splits import SPLITS
@@ -102,6 +103,7 @@ def _option(row: Mapping[str, Any], slot: int, attributes: Mapping[str, Any]) ->
 
 def _decided(folder: Path, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Per scene the decisions of both roles and, without a thought, of the reader."""
+    check_notes(folder)
     pairs = {row["scene_id"]: row for row in _some(folder, "preferences", ids)}
     found: dict[str, list[dict[str, Any]]] = {scene: [] for scene in ids}
     for row in _some(folder, "readings/direct", ids):

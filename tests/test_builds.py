@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mirror import PROJECT, builds, domains, rationales
-from hf_mirror.build import BuildSettings, build, only_one
+from hf_mirror.build import BuildSettings, build, one_build
 from hf_mirror.builds import Job, build_all, by_category
 from hf_mirror.errors import ConfigError, DataError, MirrorError
 from hf_mirror.executors import Executor, Stage, execute
@@ -241,7 +241,7 @@ def test_half_a_shard_is_none(
 
 def test_a_domain_is_built_by_one_at_a_time(raw: dict[str, Path], tmp_path: Path) -> None:
     job = jobs(raw, tmp_path)[0]
-    with only_one(tmp_path / "movielens"):
+    with one_build(tmp_path / "movielens"):
         for start in (
             lambda: build(domains.load("movielens"), raw["movielens"], tmp_path, SETTINGS),
             lambda: build_all([job], 2, Executor(), tmp_path / "logs"),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from hf_mirror.errors import ConfigError, DataError, MirrorError
 from hf_mirror.executors import Executor
 from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, parse, rationale_messages
+from hf_mirror.publish.staging import Run, stage_datasets
 from hf_mirror.rationales import Meter, ReadSettings, WriteSettings, read_by, write_by
 from hf_mirror.rationales.naming import MASK, mask, named
 from hf_mirror.rationales.shards import Part
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import SCENE
+from hf_mirror.showing import show
 
 FOUR = WriteSettings(n=4)
 TEACHER, READER = backends.load("template", "teacher"), backends.load("template", "reader")
@@ -182,7 +184,7 @@ def test_shards_of_other_settings_are_set_aside(run_folder: Path) -> None:
 
 
 def test_rationales_of_other_instructions_are_set_aside(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rationales.shards, "instruction_digest", lambda: "other words")
+    monkeypatch.setattr(rationales.notes, "instruction_digest", lambda: "other words")
     rationales.write(run_folder, "teacher", TEACHER, FOUR)
     teacher = run_folder / "movielens" / "rationales" / "teacher"
     assert [path for path in teacher.parent.iterdir() if path.name.startswith("teacher.")]
@@ -417,8 +419,23 @@ def test_what_cannot_be_asked_for_sets_nothing_aside(
     assert contents(run_folder) == before
 
 
-def test_work_that_others_began_meanwhile_is_not_mixed_with(run_folder: Path) -> None:
+def test_a_command_does_not_do_what_another_is_doing(run_folder: Path) -> None:
+    """Faulty variant: the same command twice pays every answer twice."""
+
+    class Twice(Listener):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+            with pytest.raises(DataError, match=r"the teacher is at work in .* already"):
+                rationales.write(run_folder, "teacher", Listener(), FOUR)
+            rationales.write(run_folder, "student", Listener(), FOUR)  # another role may be written at once
+            yield from super().generate(requests)
+
+    rationales.write(run_folder, "teacher", Twice(), FOUR)
+    assert not list((run_folder / "movielens").glob(".*at-work"))
+
+
+def test_work_that_others_began_meanwhile_is_not_mixed_with(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Faulty variant: a task that was left behind puts its shard where another command writes now."""
+    monkeypatch.setattr(rationales.writing, "alone", lambda *_: nullcontext())  # on machines that share no locks
 
     class Interrupted(Listener):
         def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
@@ -458,6 +475,23 @@ def test_direct_readings_that_are_not_whole_are_not_distilled(run_folder: Path) 
     (run_folder / "movielens" / "readings" / "direct" / "validation-00000.parquet").unlink()
     with pytest.raises(DataError, match=r"readings/direct lacks \d+ of 180 scenes; run `mirror read` to the end"):
         distill(run_folder, size=50)
+
+
+def test_what_is_read_of_other_thoughts_is_neither_shown_nor_published(run_folder: Path, tmp_path: Path) -> None:
+    """Faulty variant: readings, pairs and thoughts are joined by id and number, whoever wrote them."""
+    distill(run_folder, size=50)
+    run = Run.open(run_folder)
+    assert show(run_folder, None, "train", 1, None, True)["scenes"][0]["decisions"]
+    assert stage_datasets(run, tmp_path / "staged")
+    rationales.write(run_folder, "teacher", backends.load("template", "student"), WriteSettings(n=4, seed=7))
+    for use in (lambda: show(run_folder, None, "train", 1, None, True), lambda: stage_datasets(run, tmp_path / "no")):
+        with pytest.raises(DataError, match=r"readings/teacher is of other rationales .* run `mirror read` again"):
+            use()
+    rationales.read(run_folder, READER)
+    with pytest.raises(DataError, match=r"preferences is of other decisions; run `mirror distill` again"):
+        stage_datasets(run, tmp_path / "no")
+    distill(run_folder, size=50)
+    assert stage_datasets(run, tmp_path / "again")
 
 
 def other_words(run_folder: Path) -> None:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_json
-from hf_mirror.rationales.shards import ROLES, SPLITS, check_scenes, scene_digest, shard_digests, stamp
+from hf_mirror.rationales.shards import ROLES, SPLITS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -113,19 +112,6 @@ def read_role(folder: Path, role: str, scenes: Columns) -> tuple[Columns, Model,
     losses = _losses(written, columns["usable"])
     columns["role"] = np.full(written.num_rows, ROLES.index(role))
     return columns, writers[0], set(_distinct(readings, "reader", "reader_revision")), losses
-
-
-def check_notes(folder: Path) -> None:
-    """DataError unless rationales and readings are of these scenes, and readings of these rationales, by the stages'
-    own notes."""
-    scenes = scene_digest(folder)
-    for role in ROLES:
-        written, read = folder / "rationales" / role, folder / "readings" / role
-        check_scenes(written, scenes, f"mirror rationales --role {role}")
-        check_scenes(read, scenes, "mirror read")
-        if stamp(read).exists() and read_json(stamp(read))["shards"] != shard_digests(written):
-            raise DataError(f"{read} is of other rationales than {written} holds; run `mirror read` again")
-    check_scenes(folder / "readings" / "direct", scenes, "mirror read")
 
 
 def merge(roles: list[Columns]) -> Columns:

@@ -23,12 +23,12 @@ from hf_mirror.distill.decisions import (
     Floats,
     Ints,
     Model,
-    check_notes,
     merge,
     read_direct,
     read_role,
     read_scenes,
 )
+from hf_mirror.rationales.notes import check_notes, decisions_digest
 from hf_mirror.rationales.shards import ROLES
 
 MINIMUM_DECISIONS = 2
@@ -81,6 +81,7 @@ def score_domain(folder: Path, rejected_role: str = "either") -> Domain:
     scores["direct_entropy"], direct_readers = read_direct(folder, scenes)
     scores["chosen_ifd"] = np.where(scores["chosen"] >= 0, decisions["ifd"][scores["chosen"]], np.nan)
     report = {
+        "made_of": decisions_digest(folder),
         "decisions": {role: losses for role, (_, _, _, losses) in roles.items()},
         "uncertainty": {role: _mean_uncertainty(scores, role) for role in ROLES},
     }

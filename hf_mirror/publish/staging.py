@@ -21,6 +21,7 @@ from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, read_table, to_arrow, write_rows
 from hf_mirror.publish.mixed import check_weights, mix
 from hf_mirror.publish.tiers import CLOSED_BENCH, CLOSED_PAIR, CLOSED_RATIONALE, CLOSED_SCENE, ClosedDomain
+from hf_mirror.rationales.notes import check_notes, decisions_digest
 from hf_mirror.schema import BENCH, PAIR, READ_RATIONALE, SCENE
 
 Report = dict[str, Any]
@@ -97,6 +98,8 @@ def stage_datasets(run: Run, out: Path, *, seed: int = 0, weights: Mapping[str, 
     check_weights(weights, dict.fromkeys(pool))
     closed = {name: ClosedDomain(run.directory / name) for name in run.reports if run.closed(name)}
     staged = []
+    for name in run.reports:
+        _check_decisions(run.directory, name)
     for kind, stage in STAGES.items():
         repo = Staged(f"mirror-{kind}", kind, out / f"mirror-{kind}", seed=seed)
         for split in stage.splits:
@@ -127,6 +130,17 @@ def _table(run: Run, domain: str, split: str, kind: str, closed: ClosedDomain | 
     if closed is not None:
         return to_arrow(getattr(closed, kind)(rows), stage.closed)
     return to_arrow(rows, stage.open)
+
+
+def _check_decisions(directory: Path, domain: str) -> None:
+    """Refuses readings of other thoughts than these, and pairs of other decisions: ids alone would join them."""
+    check_notes(directory / domain)
+    report = directory / "preferences.json"
+    if not (directory / domain / "preferences").is_dir() or not report.is_file():
+        return
+    made_of = read_json(report).get("domains", {}).get(domain, {}).get("made_of")
+    if made_of is not None and made_of != decisions_digest(directory / domain):
+        raise DataError(f"{directory / domain / 'preferences'} is of other decisions; run `mirror distill` again")
 
 
 def _check_scenes(folder: Path, split: str, kind: str, rows: pa.Table) -> None:

@@ -6,8 +6,9 @@ or machine it is in.
 """
 
 from hf_mirror.rationales.meter import Meter
+from hf_mirror.rationales.notes import instruction_digest
 from hf_mirror.rationales.reading import ReadSettings, count_read, read
-from hf_mirror.rationales.shards import ROLES, SPLITS, count_scenes, domain_folders, instruction_digest
+from hf_mirror.rationales.shards import ROLES, SPLITS, count_scenes, domain_folders
 from hf_mirror.rationales.tasks import Engine, read_by, write_by
 from hf_mirror.rationales.writing import WriteSettings, count_written, write
 

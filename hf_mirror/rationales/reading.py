@@ -16,21 +16,17 @@ from hf_mirror.files import count_rows, read_json, read_rows, read_table, write_
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Messages, answer_line, direct_messages, rationale_messages
 from hf_mirror.rationales.meter import Meter
 from hf_mirror.rationales.naming import mask
-from hf_mirror.rationales.shards import (
-    ROLES,
-    Part,
-    Row,
+from hf_mirror.rationales.notes import (
+    alone,
     check_scenes,
-    domain_folders,
     engine_of,
     same_work,
     scene_digest,
     shard_digests,
-    shard_names,
-    shards,
     stamp,
     still_same,
 )
+from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, shard_names, shards
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import READING
 
@@ -63,21 +59,27 @@ def read(
     that do not parse are not read.
     """
     settings, meter, part = settings or ReadSettings(), meter or Meter(), part or Part()
-    works = prepare_read(directory, backend, settings, part)
-    for folder in domain_folders(directory):
-        renderer = Renderer.of_run(folder)
-        for role in (*ROLES, DIRECT):
-            source, out = folder / "rationales" / role, folder / "readings" / role
-            for shard in shards(folder, part):
-                if (out / shard.name).exists():
-                    meter.found(len(shard))
-                    continue
-                if role == DIRECT:
-                    rows = _read_direct(shard.scenes(), renderer, backend)
-                else:
-                    rows = _read(shard.scenes(), read_rows(source / shard.name, TO_READ), renderer, backend, settings)
-                write_rows(out / shard.name, still_same(rows, out, works[folder, role]), READING)
-                meter.made(len(shard))
+    with alone(directory, "reader", part):
+        works = prepare_read(directory, backend, settings, part)
+        for (folder, role), work in works.items():
+            _read_role(folder, role, backend, settings, meter, part, work)
+
+
+def _read_role(
+    folder: Path, role: str, backend: Backend, settings: ReadSettings, meter: Meter, part: Part, work: Row
+) -> None:
+    source, out, renderer = folder / "rationales" / role, folder / "readings" / role, None
+    for shard in shards(folder, part):
+        if (out / shard.name).exists():
+            meter.found(len(shard))
+            continue
+        renderer = renderer or Renderer.of_run(folder)
+        if role == DIRECT:
+            rows = _read_direct(shard.scenes(), renderer, backend)
+        else:
+            rows = _read(shard.scenes(), read_rows(source / shard.name, TO_READ), renderer, backend, settings)
+        write_rows(out / shard.name, still_same(rows, out, work), READING)
+        meter.made(len(shard))
 
 
 def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part: Part) -> dict[tuple[Path, str], Row]:

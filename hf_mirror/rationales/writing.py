@@ -15,17 +15,8 @@ from hf_mirror.files import read_table, write_rows
 from hf_mirror.prompts import Parsed, answer_pattern, parse, rationale_messages
 from hf_mirror.rationales.meter import Meter
 from hf_mirror.rationales.naming import named
-from hf_mirror.rationales.shards import (
-    ROLES,
-    Part,
-    Row,
-    domain_folders,
-    engine_of,
-    same_work,
-    scene_digest,
-    shards,
-    still_same,
-)
+from hf_mirror.rationales.notes import alone, engine_of, same_work, scene_digest, still_same
+from hf_mirror.rationales.shards import ROLES, Part, Row, domain_folders, shards
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import RATIONALE
 
@@ -66,16 +57,23 @@ def write(
 ) -> None:
     """Writes `DIR/<domain>/rationales/<role>/<split>-<shard>.parquet` for train and validation scenes, or `part`."""
     meter, part = meter or Meter(), part or Part()
-    works = prepare_write(directory, role, backend, settings, part)
-    for folder in domain_folders(directory):
-        out, renderer = folder / "rationales" / role, None
-        for shard in shards(folder, part):
-            if (out / shard.name).exists():
-                meter.found(len(shard))
-                continue
-            renderer = renderer or Renderer.of_run(folder)
-            rows = _written(shard.scenes(), role, renderer, backend, settings, meter)
-            write_rows(out / shard.name, still_same(rows, out, works[folder]), RATIONALE)
+    with alone(directory, role, part):
+        works = prepare_write(directory, role, backend, settings, part)
+        for folder, work in works.items():
+            _write(folder, role, backend, settings, meter, part, work)
+
+
+def _write(
+    folder: Path, role: str, backend: Backend, settings: WriteSettings, meter: Meter, part: Part, work: Row
+) -> None:
+    out, renderer = folder / "rationales" / role, None
+    for shard in shards(folder, part):
+        if (out / shard.name).exists():
+            meter.found(len(shard))
+            continue
+        renderer = renderer or Renderer.of_run(folder)
+        rows = _written(shard.scenes(), role, renderer, backend, settings, meter)
+        write_rows(out / shard.name, still_same(rows, out, work), RATIONALE)
 
 
 def prepare_write(directory: Path, role: str, backend: Backend, settings: WriteSettings, part: Part) -> dict[Path, Row]:
