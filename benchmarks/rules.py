@@ -1,13 +1,16 @@
-"""What each rule keeps of one run: `benchmarks/rules.py RUN [SIZE]`, a Markdown table.
+"""What each rule keeps of one run, as a Markdown table.
 
 RUN holds rationales of both roles, read with `mirror read --ifd`. Every rule meets the same quotas per domain and K, so
 the rows differ by the rule alone; SIZE (default: a third of the scenes that have a pair) leaves it something to choose.
-The run's own pairs are those of the last rule, `uncertainty_gap`, when this is done.
+Works on a copy: the run's own pairs stay.
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import numpy as np
 
 from hf_mirror.distill import distill
 from hf_mirror.distill.selection import RULES
-from hf_mirror.errors import DataError
+from hf_mirror.errors import DataError, MirrorError
 from hf_mirror.files import read_rows
 from hf_mirror.rationales import domain_folders
 
@@ -70,4 +73,14 @@ def main(run: Path, size: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    command.add_argument("size", type=int, nargs="?", metavar="SIZE", help="train pairs that every rule keeps")
+    options = command.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            for domain in domain_folders(options.run):
+                shutil.copytree(domain, Path(scratch) / domain.name, ignore=shutil.ignore_patterns("*.set-aside-*"))
+            main(Path(scratch), options.size)
+        except MirrorError as error:
+            sys.exit(f"error: {error}")

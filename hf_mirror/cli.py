@@ -21,7 +21,10 @@ Result = dict[str, Any]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line."""
+    """An argument parser whose complaint is one line, and to which the beginning of an option is none."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError, so that wrong usage reads like every other error."""
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("error: stopped; run the same command again to go on", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(130) from None
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror or error}{where}", file=sys.stderr)
@@ -307,7 +310,7 @@ def _stage_commands(commands: Any) -> None:
     _directory(command)
     command.add_argument("--role", required=True, choices=("teacher", "student"), help="as whom it writes")
     _engine(command)
-    command.add_argument("-n", type=int, default=10, help="decisions per scene (10)")
+    command.add_argument("-n", type=int, default=10, help="decisions per scene (10); distilling needs 2")
     command.add_argument("--temperature", type=float, default=1.0, help="of sampling; 0 takes the likeliest (1.0)")
     command.add_argument("--top-p", type=float, default=0.9, help="the mass of tokens that are sampled from (0.9)")
     command.add_argument("--max-tokens", type=int, default=512, help="of one decision (512)")
@@ -327,9 +330,14 @@ def _stage_commands(commands: Any) -> None:
         "--masked", action="store_true", help="also the choice from the masked thought alone, for its consistency"
     )
 
-    command = _add(commands, "distill", distill, printing.counts)
+    command = _add(commands, "distill", distill, printing.distilled)
     _directory(command)
-    command.add_argument("--rule", default="uncertainty_gap", help="which pairs are kept (uncertainty_gap)")
+    command.add_argument(
+        "--rule",
+        default="uncertainty_gap",
+        help="which pairs are kept: uncertainty_gap (the default), random, high_accuracy, low_accuracy, "
+        "hit_above_chance, ifd or direct",
+    )
     command.add_argument("--size", type=int, default=10_000, help="how many train pairs are kept (10000)")
     command.add_argument("--rejected-role", default="either", choices=("either", "teacher", "student"),
                          help="whose wrong decision is rejected (either)")  # fmt: skip
@@ -414,7 +422,7 @@ def _directory(command: argparse.ArgumentParser) -> None:
 
 
 def _seed(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (0)")
 
 
 def _engine(command: argparse.ArgumentParser) -> None:
@@ -465,15 +473,20 @@ def _regimes(given: Sequence[str], builders: Sequence[str]) -> dict[str, tuple[s
 
 def _price(text: str) -> float:
     """A number of 0 or more."""
-    price = float(text)
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
     if not 0 <= price < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of 0 or more")
     return price
 
 
 def _prices(text: str) -> tuple[float, float]:
     """`0.5,1.5`: of tokens in and out."""
-    into, _, out = text.partition(",")
+    into, comma, out = text.partition(",")
+    if not comma:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected two numbers, of tokens in and out, such as 0.5,1.5")
     return _price(into), _price(out)
 
 

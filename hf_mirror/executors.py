@@ -128,9 +128,12 @@ def execute(stages: Sequence[Stage], executor: Executor, logs: Path) -> bool:
             named = (f"{stage.labels[task]}: {text}" if stage.labels else text for task, text in causes.items())
             different = list(dict.fromkeys(named))
             more = [f"{len(different) - SHOWN} more causes"] if len(different) > SHOWN else []
+            all_causes = "; ".join([*different[:SHOWN], *more])
+            if stage.count == 1:
+                raise MirrorError(all_causes)
             raise MirrorError(
-                f"{len(causes)} of {stage.count} tasks of {stage.name} failed: "
-                f"{'; '.join([*different[:SHOWN], *more])} (all others were tried; mend this and run it again)"
+                f"{len(causes)} of {stage.count} tasks of {stage.name} failed: {all_causes} (all others were tried; "
+                "mend this and run it again)"
             )
     return True
 
@@ -193,7 +196,7 @@ def _on_ray(stage: Stage, options: Mapping[str, Any], folder: Path) -> dict[int,
     try:
         import ray
     except ImportError:
-        raise ConfigError("executor ray needs Ray: pip install 'hf-mirror[ray]'") from None
+        raise ConfigError("executor ray needs Ray: pip install -e '.[ray]'") from None
     errors = folder / "errors"
     ours = {
         "logging_dir": str(folder),
@@ -218,6 +221,6 @@ def _datatrove() -> Any:
         import datatrove.executor
         from loguru import logger
     except ImportError:
-        raise ConfigError("executors need datatrove: pip install 'hf-mirror[scale]'") from None
+        raise ConfigError("executors need datatrove: pip install -e '.[scale]'") from None
     logger.disable("datatrove")  # here; the tasks' logs keep it
     return datatrove.executor

@@ -41,7 +41,7 @@ def _encoder(model: str) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise ConfigError(
-            "a content model needs sentence-transformers; install it with `pip install 'hf-mirror[content]'`"
+            "a content model needs sentence-transformers; install it with `pip install -e '.[content]'`"
         ) from None
     name, _, revision = model.partition("@")
     try:

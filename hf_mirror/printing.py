@@ -40,12 +40,26 @@ def counts(result: Result, depth: int = 0) -> str:
     return "\n".join(lines)
 
 
+def distilled(report: Result) -> str:
+    """What was kept of how much, and why not more."""
+    lines = []
+    for split, wanted in (("train", report["size"]), ("validation", report["validation_size"])):
+        lines.append(f"{split}: {report['pairs'][split]:,} pairs of {wanted:,} wanted, by rule {report['rule']}")
+        for name, domain in report["domains"].items():
+            part = domain[split]
+            lines.append(f"  {name}: {part['kept']:,} of {part['scenes']:,} scenes")
+            lines += [f"    {count:,} {reason.replace('_', ' ')}" for reason, count in part["dropped"].items() if count]
+            lines += [f"    {part['rescued']:,} rescued as direct rows"] * (part["rescued"] > 0)
+    lines += [f"warning: {warning}" for warning in report["warnings"]]
+    return "\n".join([*lines, "preferences.html shows what was kept and dropped; --json prints all figures"])
+
+
 def publication(result: Result) -> str:
     """What is where now, a line per repo."""
     lines = [f"{'would publish' if result['dry_run'] else 'published'} {result['tag']} at {result['endpoint']}"]
     for repo in result["repos"]:
         changes = ", ".join(f"{len(repo[kind])} {kind}" for kind in ("added", "changed", "deleted") if repo[kind])
-        lines.append(f"  {repo['kind']} {repo['repo']} {repo['sha'] or ''}: {changes or 'unchanged'}")
+        lines.append(f"  {' '.join(filter(None, (repo['kind'], repo['repo'], repo['sha'])))}: {changes or 'unchanged'}")
     return "\n".join(lines + [f"  withheld {name}: {reason}" for name, reason in result["withheld"].items()])
 
 

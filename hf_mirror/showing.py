@@ -44,6 +44,8 @@ def show(
     folders = {folder.name: folder for folder in domain_folders(directory)}
     if domain is not None and domain not in folders:
         raise DataError(f"{directory} has no domain {domain!r}; it has {', '.join(folders)}")
+    if split is not None and split not in SPLITS:
+        raise ConfigError(f"split {split!r} is not known; choose one of {', '.join(SPLITS)}")
     splits = [split] if split else list(SPLITS) if scene else ["train"]
     found = []
     for name in [domain] if domain else folders:

@@ -60,7 +60,10 @@ def _download(model: str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         at = f" at revision {revision!r}" if revision else ""
-        raise HubError(f"model {model!r}{at} could not be read: {reason} Check the id and HF_ENDPOINT") from None
+        raise HubError(
+            f"there is no folder {model}, and model {model!r}{at} could not be read from the Hub: {reason} Check the "
+            "path, or the id and HF_ENDPOINT"
+        ) from None
 
 
 def causal_lm_config(folder: Path, model: str) -> Any:

@@ -346,7 +346,7 @@ def test_ray_gives_the_bytes_of_one_build(
     raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents
 ) -> None:
     """On a cluster of two nodes."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'hf-mirror[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})

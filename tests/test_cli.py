@@ -82,6 +82,38 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
         (["rationales", "RUN", "--role", "critic", "--backend", "template", "--model", "teacher"], "critic"),
         (["rationales", "RUN", "--role", "teacher", "--backend", "tempalte", "--model", "x"], "'template'"),
         (["rationales", "RUN", "--role", "teacher", "--backend", "template", "--model", "oracle"], "oracle"),
+        # the beginning of an option is not the option
+        (["rationales", "RUN", "--rol", "teacher", "--backend", "template", "--model", "teacher"], "--role"),
+        (
+            [
+                "rationales",
+                "RUN",
+                "--role",
+                "student",
+                "--backend",
+                "template",
+                "--model",
+                "x",
+                "--price-per-million",
+                "3",
+            ],
+            "two numbers, of tokens in and out",
+        ),
+        (
+            [
+                "rationales",
+                "RUN",
+                "--role",
+                "student",
+                "--backend",
+                "template",
+                "--model",
+                "x",
+                "--price-per-hour",
+                "two",
+            ],
+            "expected a number of 0 or more",
+        ),
         (["run", "nowhere.yaml"], "nowhere.yaml"),
         (["hub"], "COMMAND"),
     ],
@@ -174,6 +206,9 @@ def test_rationales_read_distill_and_bench_answer_in_json(mirror: Mirror, built:
         assert answer.code == 0, answer.err
         assert isinstance(json.loads(answer.out), dict)
         assert mirror(*step).code == 0
+    said = mirror("distill", run, "--size", 20).out
+    assert said.startswith("train: 20 pairs of 20 wanted, by rule uncertainty_gap\n")
+    assert "not selected" in said and "preferences.html" in said and said.count("\n") < 20
 
 
 def test_doctor_answers(mirror: Mirror) -> None:

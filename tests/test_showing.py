@@ -107,7 +107,7 @@ def test_what_is_not_there_is_one_line(run: Path, mirror: Any) -> None:
         ({"domain": "films"}, DataError, "plays, walks"),
         ({"scene": "zz"}, DataError, "begins with zz"),
         ({"split": "validation"}, DataError, "no scene"),
-        ({"split": "tset"}, DataError, "tset.parquet is missing"),
+        ({"split": "tset"}, ConfigError, "choose one of train, validation, test"),
         ({"n": 0}, ConfigError, "n is 0"),
     ):
         with pytest.raises(error, match=said):

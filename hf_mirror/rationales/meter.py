@@ -40,7 +40,10 @@ class Meter:
         """Seconds, rates, and cost per 1,000 scenes: in hours of this machine, and in money where a price is known."""
         seconds = time.monotonic() - self.begin
         scenes = self.scenes / self.rounds
-        found: dict[str, Any] = {"scenes": round(scenes, 1), "seconds": round(seconds, 1)}
+        found: dict[str, Any] = {
+            "scenes": int(scenes) if scenes.is_integer() else round(scenes, 1),
+            "seconds": round(seconds, 1),
+        }
         if self.tokens:
             found |= {"tokens": self.tokens, "prompt_tokens": self.prompt_tokens}
             found["tokens_per_second"] = round(self.tokens / seconds, 1)

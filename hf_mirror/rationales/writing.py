@@ -24,6 +24,15 @@ from hf_mirror.schema import RATIONALE
 ENDED = {"length": "cut_off", "context": "prompt_too_long", "failed": "no_answer"}
 
 
+MANY = 0.2  # of all decisions
+MENDS = {
+    "cut_off": "raise --max-tokens",
+    "prompt_too_long": "write with a model of a longer context, or build with a shorter --history",
+    "no_answer": "see the server's log",
+}
+FORM = "write with an instruction-tuned model, or --structured where the engine has it"
+
+
 @dataclass(frozen=True)
 class WriteSettings:
     """How a role writes. `n` decisions per scene at `temperature` and `top_p`, each at most `max_tokens` long;
@@ -92,7 +101,7 @@ def prepare_write(directory: Path, role: str, backend: Backend, settings: WriteS
 
 
 def count_written(directory: Path, role: str) -> dict[str, Any]:
-    """Per domain: scenes, decisions, parse errors by kind, cut generations."""
+    """Per domain: scenes, decisions, parse errors by kind, cut generations, and a warning where many do not parse."""
     return {folder.name: _count(folder / "rationales" / role) for folder in domain_folders(directory)}
 
 
@@ -149,9 +158,15 @@ def _count(out: Path) -> dict[str, Any]:
         for name in columns:
             found[name] += table[name].to_pylist()
     errors = Counter(error for error in found["parse_error"] if error)
-    return {
+    lost, decisions = errors.total(), len(found["scene_id"])
+    counted = {
         "scenes": len(set(found["scene_id"])),
-        "decisions": len(found["scene_id"]),
+        "decisions": decisions,
         "parse_errors": dict(sorted(errors.items())),
         "cut_off": found["finish_reason"].count("length"),
     }
+    if lost <= MANY * decisions:
+        return counted
+    most = errors.most_common(1)[0][0]
+    share = f"{100 * lost / decisions:.0f} % of decisions do not parse, most for {most}"
+    return counted | {"warning": f"{share}: {MENDS.get(most, FORM)}"}

@@ -38,7 +38,7 @@ class OpenAIBackend:
         """`model` as the server calls it. Endpoints name no version: `revision` is recorded as it is given, else the
         dated name that the server answers under, if it has one. One word is asked of it here."""
         if find_spec("openai") is None:
-            raise ConfigError("backend openai needs OpenAI's client: pip install 'hf-mirror[api]'")
+            raise ConfigError("backend openai needs OpenAI's client: pip install -e '.[api]'")
         self._endpoint = Endpoint()
         self.model = model
         self._answers_as = ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from hf_mirror.errors import ConfigError, MirrorError
+from hf_mirror.progress import say
 
 T = TypeVar("T")
 
@@ -19,6 +21,7 @@ AHEAD = 4 * CONCURRENCY  # requests that are prepared at once
 RETRIES = 8  # of one request, for busy servers and broken connections: a minute and a half in all
 FEW_RETRIES = 2  # for answers that are no answers, and for none within the time
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a retry, twice as many each time
+LONG_WAIT = 3.0  # seconds that are worth a word, as often as that
 LONGEST_ASKED = 3600.0  # seconds that a server may ask to wait
 TIMEOUT, CONNECT_TIMEOUT = 600.0, 10.0  # seconds
 PASSES = (408, 409, 429)  # and whatever a server says about itself, 500 and above
@@ -90,6 +93,7 @@ class Session:
 
     def __init__(self, endpoint: Endpoint, client: Any, retries: int) -> None:
         self._endpoint, self._client, self._retries = endpoint, client, retries
+        self._said = -LONG_WAIT
 
     async def ask(self, send: Callable[[Any], Awaitable[Any]], take: Callable[[Any], T]) -> T:
         """What `take` makes of the answer to what `send` sends with the client.
@@ -129,8 +133,17 @@ class Session:
                 few -= 1
             if few < 0 or attempt == self._retries:
                 raise failure from None
+            self._say(failure, wait)
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt ends in an answer or a failure")
+
+    def _say(self, failure: Exception, wait: float) -> None:
+        """Tells now and then why nothing seems to happen."""
+        now = time.monotonic()
+        if wait > LONG_WAIT and now - self._said > LONG_WAIT:
+            self._said = now
+            where = "" if isinstance(failure, MirrorError) else f"{self._endpoint.where} "
+            say(f"{where}{failure}: asking again in {wait:.0f} s")
 
 
 def _asked_to_wait(error: Any) -> float:
