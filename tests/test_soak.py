@@ -88,6 +88,41 @@ def check_kills(kills: int, folder: Path, contents: Callable[[Path], dict[str, s
     assert resumed == contents(out)
 
 
+def check_kills_of_tasks(kills: int, folder: Path, site: Path, contents: Callable[[Path], dict[str, str]]) -> None:
+    """As `check_kills`, of the commands that write and read in tasks of two processes at once."""
+    rng = random.Random(1)
+    site.mkdir()
+    # Imported by every process as it starts, those of tasks included.
+    (site / "sitecustomize.py").write_text("import hf_mirror.rationales.shards as room\nroom.SHARD_SCENES = 4\n")
+    environment = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}{site}"}
+    tasks = ["--backend", "template", "--executor", "local:workers=2", "--tasks", "3", "--model"]
+    write = ["rationales", str(folder), "--role", "teacher", "-n", "30", *tasks, "teacher"]
+    read = ["read", str(folder), "--masked", *tasks, "reader"]
+    program = [sys.executable, "-c", "from hf_mirror.cli import main; main()"]
+    student = [*program, "rationales", str(folder), "--role", "student", "-n", "30", *tasks, "student"]
+    subprocess.run(student, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    for command, out in ((write, "rationales/teacher"), (read, "readings/teacher")):
+        mirror, made = (
+            [*program, *command],
+            folder / "movielens" / out,
+        )
+        shutil.rmtree(made, ignore_errors=True)
+        for _ in range(kills):
+            running = subprocess.Popen(mirror, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(rng.uniform(0.5, 4.0))
+            running.send_signal(signal.SIGKILL)
+            running.wait(60)
+            if shards := sorted(made.glob("*.parquet")):
+                for shard in rng.sample(shards, len(shards) // 2):  # so that there is work left for the next kill
+                    shard.unlink(missing_ok=True)
+        subprocess.run(mirror, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        resumed = {name: data for name, data in contents(made).items() if ".part" not in name}
+        shutil.rmtree(made)
+        subprocess.run(mirror, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        assert resumed == contents(made)
+        assert len(resumed) > 40
+
+
 @pytest.fixture
 def run_folder(built: Path, tmp_path: Path) -> Path:
     shutil.copytree(built, tmp_path / "run")
@@ -109,6 +144,15 @@ def test_thousands_of_damaged_raw_folders(tmp_path: Path) -> None:
     for seed in range(40, 3040):
         check_damaged(seed, tmp_path / str(seed))
         shutil.rmtree(tmp_path / str(seed))
+
+
+def test_a_few_kills_of_tasks(run_folder: Path, tmp_path: Path, contents: Callable[[Path], dict[str, str]]) -> None:
+    check_kills_of_tasks(1, run_folder, tmp_path / "site", contents)
+
+
+@pytest.mark.soak
+def test_a_hundred_kills_of_tasks(run_folder: Path, tmp_path: Path, contents: Callable[[Path], dict[str, str]]) -> None:
+    check_kills_of_tasks(50, run_folder, tmp_path / "site", contents)
 
 
 @pytest.mark.soak

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hf_mirror import uncertainty
 from hf_mirror.errors import DataError
+from hf_mirror.files import arrow
 from hf_mirror.rationales.shards import ROLES, SPLITS
 
 Floats = NDArray[np.float64]
@@ -88,7 +89,7 @@ def read_direct(folder: Path, scenes: Columns) -> tuple[Floats, set[Model]]:
     if not paths:
         return found, set()
     table = pa.concat_tables([_read(path, DIRECT) for path in paths])
-    scene = _scene_index(folder / "readings" / "direct", table, pa.array(scenes["scene_id"].tolist(), pa.string()))
+    scene = _scene_index(folder / "readings" / "direct", table, arrow(scenes["scene_id"].tolist()))
     if unread := len(found) - len(np.unique(scene)):
         raise DataError(f"{folder}/readings/direct lacks {unread} of {len(found)} scenes; run `mirror read` to the end")
     start, length, _, values = _probabilities(table["choice_probs"])
@@ -141,7 +142,7 @@ def role_files(folder: Path, kind: str, role: str) -> list[Path]:
 
 
 def _join(folder: Path, role: str, written: pa.Table, readings: pa.Table, scenes: Columns) -> Columns:
-    known, n_options = pa.array(scenes["scene_id"].tolist(), pa.string()), scenes["n_options"]
+    known, n_options = arrow(scenes["scene_id"].tolist()), scenes["n_options"]
     scene = _scene_index(folder / "rationales" / role, written, known)
     sample = numbers(written["sample_index"]).astype(np.int64)
     width = int(max(pc.max(written["sample_index"]).as_py() or 0, pc.max(readings["sample_index"]).as_py() or 0)) + 1
@@ -230,13 +231,13 @@ def _losses(written: pa.Table, usable: np.ndarray) -> dict[str, Any]:
     """What became of one role's decisions: written == usable + parse errors + unread. Unread: no probabilities."""
     found = pc.value_counts(pc.drop_null(written["parse_error"])).to_pylist()
     errors = {row["values"]: row["counts"] for row in sorted(found, key=lambda row: row["values"])}
-    cut = pc.sum(pc.equal(written["finish_reason"], "length")).as_py() or 0
+    ended = {row["values"]: row["counts"] for row in pc.value_counts(written["finish_reason"]).to_pylist()}
     return {
         "written": written.num_rows,
         "usable": int(usable.sum()),
         "parse_errors": errors,
         "unread": written.num_rows - int(usable.sum()) - sum(errors.values()),
-        "cut_by_length": cut,
+        "cut_by_length": ended.get("length", 0),
     }
 
 
@@ -252,7 +253,7 @@ def take(paths: list[Path], columns: list[str], rows: Ints) -> pa.Table:
             if len(here):
                 parts.append(file.read_row_group(group, columns=columns).take(_indices(here)))
             first += n
-    empty = pa.schema([file.schema_arrow.field(name) for name in columns]).empty_table()
+    empty = pa.Table.from_batches([], pa.schema([file.schema_arrow.field(name) for name in columns]))
     return pa.concat_tables([empty, *parts]).take(_indices(np.argsort(order, kind="stable")))
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from hf_mirror.distill.decisions import Ints, role_files, take
 from hf_mirror.distill.scoring import KEPT, Domain
+from hf_mirror.files import arrow
 from hf_mirror.prompts import answer_line, direct_messages, rationale_messages
 from hf_mirror.rationales.shards import ROLES, SPLITS
 from hf_mirror.schema import SCORES
@@ -22,18 +23,18 @@ def pairs(domain: Domain, rule: str) -> dict[str, pa.Table]:
     sides = {side: domain.scores[side][kept] for side in ("chosen", "rejected")}
     texts = _answers(domain, np.concatenate(list(sides.values())))
     chosen, rejected = _chats("assistant", texts[: len(kept)]), _chats("assistant", texts[len(kept) :])
-    roles = {f"{side}_role": np.array(ROLES)[domain.decisions["role"][d]].tolist() for side, d in sides.items()}
+    roles = {f"{side}_role": _texts(np.array(ROLES)[domain.decisions["role"][d]]) for side, d in sides.items()}
     columns = {
-        "scene_id": domain.scenes["scene_id"][kept].tolist(),
-        "domain": [domain.folder.name] * len(kept),
-        "split": splits.tolist(),
-        "n_options": domain.scenes["n_options"][kept].tolist(),
+        "scene_id": _texts(domain.scenes["scene_id"][kept]),
+        "domain": arrow([domain.folder.name] * len(kept)),
+        "split": _texts(splits),
+        "n_options": arrow(domain.scenes["n_options"][kept]),
         "prompt": _chats("user", [rationale_messages(p)[0]["content"] for p in prompts["prompt"].to_pylist()]),
         "completion": chosen,
         "chosen": chosen,
         "rejected": rejected,
         **roles,
-        "rule": [rule] * len(kept),
+        "rule": arrow([rule] * len(kept)),
         "scores": pa.StructArray.from_arrays([_nullable(domain.scores[name][kept]) for name in SCORES], list(SCORES)),
     }
     table = pa.table(columns)
@@ -48,10 +49,10 @@ def rescued(domain: Domain, split: str) -> pa.Table:
     at = at[np.argsort(domain.scenes["scene_id"][at])]
     prompts = take([domain.folder / "scenes" / f"{s}.parquet" for s in SPLITS], ["prompt"], domain.scenes["row"][at])
     columns = {
-        "scene_id": domain.scenes["scene_id"][at].tolist(),
-        "domain": [domain.folder.name] * len(at),
-        "split": [split] * len(at),
-        "n_options": domain.scenes["n_options"][at].tolist(),
+        "scene_id": _texts(domain.scenes["scene_id"][at]),
+        "domain": arrow([domain.folder.name] * len(at)),
+        "split": arrow([split] * len(at)),
+        "n_options": arrow(domain.scenes["n_options"][at]),
         "prompt": _chats("user", [direct_messages(prompt)[0]["content"] for prompt in prompts["prompt"].to_pylist()]),
         "completion": _chats("assistant", [answer_line(truth) for truth in domain.scenes["truth"][at]]),
     }
@@ -76,13 +77,15 @@ def _answers(domain: Domain, decisions: Ints) -> list[str]:
 
 def _nullable(values: np.ndarray) -> pa.Array:
     """Null where NaN."""
-    return pa.array([None if value != value else value for value in values.tolist()], pa.float32())
+    return arrow(values.astype(np.float32), np.isnan(values))
+
+
+def _texts(values: np.ndarray) -> pa.Array:
+    return arrow(values.tolist())
 
 
 def _chats(role: str, contents: list[str]) -> pa.ListArray:
     """One-message chats as Arrow, without a Python dict per row."""
     n = len(contents)
-    message = pa.StructArray.from_arrays(
-        [pa.array([role] * n, pa.string()), pa.array(contents, pa.string())], ["role", "content"]
-    )
-    return pa.ListArray.from_arrays(pa.array(range(n + 1), pa.int32()), message)
+    message = pa.StructArray.from_arrays([arrow([role] * n), arrow(contents)], ["role", "content"])
+    return pa.ListArray.from_arrays(arrow(np.arange(n + 1, dtype=np.int32)), message)
