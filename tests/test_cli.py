@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from hf_mirror import PROJECT, cli
+from hf_mirror import PROJECT
+from hf_mirror.cli.arguments import parser
 
 Mirror = Callable[..., Any]
 Contents = Callable[[Path], dict[str, str]]
@@ -30,7 +31,7 @@ def commands(parser: argparse.ArgumentParser, prefix: tuple[str, ...] = ()) -> I
             yield from commands(child, (*prefix, name))
 
 
-COMMANDS = dict(commands(cli.parser()))
+COMMANDS = dict(commands(parser()))
 
 
 def test_the_commands_that_this_release_promises() -> None:

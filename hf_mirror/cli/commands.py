@@ -1,0 +1,255 @@
+"""What each command does: its arguments as the stages take them. Stages are imported when they are called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_mirror.errors import ConfigError, MirrorError
+
+Result = dict[str, Any]
+
+
+def download(options: argparse.Namespace) -> Result:
+    """A release from its publisher, once its licence is accepted."""
+    from hf_mirror.domains import load
+    from hf_mirror.download import choose, terms
+    from hf_mirror.download import download as run
+
+    domain = load(options.builder)
+    release = choose(domain, options.release)
+    if not options.accept_license:
+        print(terms(domain, release), file=sys.stderr if options.json else sys.stdout)
+        raise ConfigError(f"read the terms of {domain.name} {release} and pass --accept-license if you accept them")
+    return run(domain, release, options.out)
+
+
+def build(options: argparse.Namespace) -> Result:
+    """Raw feedback to tables, scenes and a report."""
+    from hf_mirror.build import BuildSettings
+    from hf_mirror.build import build as run
+    from hf_mirror.builds import Job, build_all, by_category
+    from hf_mirror.domains import load
+    from hf_mirror.executors import Executor
+    from hf_mirror.progress import progress
+
+    names = [Path(builder).stem for builder in options.builders]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"builder {name} is given {names.count(name)} times; give it once")
+    raw = _raw(options.raw, names)
+    history, train, evaluation = map(_bounds, (options.history, options.options, options.evaluation_options))
+    regimes = _regimes(options.regime, names)
+    jobs = []
+    for builder, name in zip(options.builders, names, strict=True):
+        if name not in raw:
+            raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
+        regime, named = regimes[name]
+        settings = BuildSettings(
+            options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
+        )
+        jobs.append(Job(builder, Path(raw[name]), options.out, settings, load(builder).name))
+        if jobs[-1].name in [job.name for job in jobs[:-1]]:
+            raise ConfigError(f"two builders are named {jobs[-1].name}; build them into different folders")
+    if options.each_category:
+        jobs = [part for job in jobs for part in by_category(job)]
+    if options.each_category or options.shards is not None or options.executor is not None:
+        executor = Executor() if options.executor is None else Executor.parse(options.executor)
+        shards = 1 if options.shards is None else options.shards
+        return build_all(jobs, shards, executor, options.out / "logs", options.workers)
+    reports = {}
+    for job in jobs:
+        with progress(job.settings.scenes, f"scenes of {job.name}") as advance:
+            reports[job.name] = run(load(job.builder), job.raw, job.out, job.settings, advance, options.workers)
+    return reports
+
+
+def rationales(options: argparse.Namespace) -> Result:
+    """Scenes to written decisions of one role."""
+    from hf_mirror import rationales as room
+
+    settings = room.WriteSettings(
+        options.n, options.temperature, options.top_p, options.max_tokens, options.seed, options.structured
+    )
+    return _write_or_read(
+        options, f"{options.role} writes", 1,
+        lambda engine, meter: room.write(options.directory, options.role, engine.load(), settings, meter),
+        lambda by, tasks, logs: room.write_by(
+            by, tasks, logs, options.directory, options.role, _engine_of(options), settings
+        ),
+        lambda: room.count_written(options.directory, options.role),
+    )  # fmt: skip
+
+
+def read(options: argparse.Namespace) -> Result:
+    """Written decisions to option probabilities, by one reader."""
+    from hf_mirror import rationales as room
+
+    settings = room.ReadSettings(options.ifd, options.masked)
+    return _write_or_read(
+        options, "reader reads", 3,
+        lambda engine, meter: room.read(options.directory, engine.load(), settings, meter),
+        lambda by, tasks, logs: room.read_by(by, tasks, logs, options.directory, _engine_of(options), settings),
+        lambda: room.count_read(options.directory),
+    )  # fmt: skip
+
+
+def _write_or_read(
+    options: argparse.Namespace, what: str, rounds: int, here: Callable[..., Any], by: Callable[..., bool],
+    count: Callable[[], Result],
+) -> Result:  # fmt: skip
+    """In this process, or in tasks of an executor; what is there then, and what this run cost."""
+    from hf_mirror.executors import Executor
+    from hf_mirror.progress import progress
+    from hf_mirror.rationales import Meter, count_scenes
+
+    prices = options.price_per_hour, getattr(options, "price_per_million", None)
+    if options.executor is not None or options.tasks is not None:
+        executor = Executor() if options.executor is None else Executor.parse(options.executor)
+        tasks = 1 if options.tasks is None else options.tasks
+        if prices != (None, None):
+            raise ConfigError("prices are of work in this process; leave them out, or --executor and --tasks")
+        if not by(executor, tasks, options.directory / "logs"):
+            return {"submitted": f"{tasks} tasks; when they are done, this without --executor counts what they made"}
+        return {"domains": count()}
+    with progress(rounds * count_scenes(options.directory), what) as advance:
+        meter = Meter(advance, *prices, rounds)
+        here(_engine_of(options), meter)
+        return {"domains": count(), "this_run": meter.summary()}
+
+
+def _engine_of(options: argparse.Namespace) -> Any:
+    from hf_mirror.backends import Engine
+
+    return Engine(options.backend, options.model, options.revision)
+
+
+def distill(options: argparse.Namespace) -> Result:
+    """Decisions to preference pairs."""
+    from hf_mirror.distill import distill as run
+
+    return run(
+        options.directory, rule=options.rule, size=options.size, seed=options.seed,
+        rejected_role=options.rejected_role, rescue=options.rescue,
+    )  # fmt: skip
+
+
+def bench(options: argparse.Namespace) -> Result:
+    """Test scenes to benchmark rows with their variants."""
+    from hf_mirror.bench import bench as run
+
+    return run(options.directory, seed=options.seed)
+
+
+def audit(options: argparse.Namespace) -> Result:
+    """What any dataset of choices gives away without its users."""
+    from hf_mirror.audit import audit as check
+    from hf_mirror.audit.reading import read
+
+    parts = read(options.source, options.subset, options.split, options.revision)
+    return {label: check(choices) for label, choices in parts.items()}
+
+
+def show(options: argparse.Namespace) -> Result:
+    """Scenes, as a person reads them."""
+    from hf_mirror.showing import show as run
+
+    return run(options.directory, options.domain, options.split, options.n, options.scene, options.decisions)
+
+
+def publish(options: argparse.Namespace) -> Result:
+    """Everything in a run folder to versioned Hub repos."""
+    from hf_mirror.publish import publish as run
+
+    return run(options.directory, options.namespace, options.tag, private=options.private, dry_run=options.dry_run)
+
+
+def evaluate(options: argparse.Namespace) -> Result:
+    """A model on the benchmark."""
+    from hf_mirror.evaluation import evaluate as run
+
+    model, _, revision = options.model.partition("@") if not Path(options.model).exists() else (options.model, "", "")
+    results = run(
+        model, revision or None, options.bench, options.domain, options.out,
+        batch_size=options.batch_size, seed=options.seed,
+    )  # fmt: skip
+    return {"results": results}
+
+
+def leaderboard(options: argparse.Namespace) -> Result:
+    """Evaluation results to one table."""
+    from hf_mirror.files import read_json
+
+    paths = [p for folder in options.results for p in (folder.rglob("*.json") if folder.is_dir() else [folder])]
+    results = [read_json(path) for path in sorted(paths)]
+    results = [result for result in results if isinstance(result, dict) and "baselines" in result]
+    if not results:
+        raise MirrorError(f"no results in {', '.join(map(str, options.results))}; run `mirror evaluate` first")
+    return {"results": results}
+
+
+def hub_serve(options: argparse.Namespace) -> Result:
+    """The offline Hub, until interrupted."""
+    from hf_mirror.hub import serve
+
+    serve(options.root, host=options.host, port=options.port)
+    return {}
+
+
+def run(options: argparse.Namespace) -> Result:
+    """Every stage of a pipeline file."""
+    from hf_mirror.pipeline import Pipeline
+    from hf_mirror.pipeline import run as run_pipeline
+    from hf_mirror.pipeline.settings import load_yaml
+
+    pipeline = load_yaml(options.pipeline, Pipeline)
+    if options.raw:
+        raw = _raw(options.raw, pipeline.builders)
+    else:  # the variable never stands in for a made-up sample that the file asks for
+        found = _raw(shlex.split(os.environ.get("MIRROR_RAW", "")), pipeline.builders)
+        raw = {name: path for name, path in found.items() if name not in pipeline.sample}
+    return run_pipeline(pipeline, raw, options.out)
+
+
+def doctor(options: argparse.Namespace) -> Result:
+    """What this machine has, and which Hub commands talk to."""
+    from hf_mirror.doctor import examine
+
+    return examine()
+
+
+def _raw(given: Sequence[str], builders: Sequence[str]) -> dict[str, str]:
+    """`NAME=PATH` pairs as a mapping; with one builder a bare path will do."""
+    folders = {}
+    for entry in given:
+        name, found, path = entry.partition("=")
+        if not found and len(builders) > 1:
+            raise ConfigError(f"--raw {entry}: say whose folder it is: NAME={entry}")
+        folders[name if found else builders[0]] = path if found else entry
+    return folders
+
+
+def _regimes(given: Sequence[str], builders: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Each builder's regime, and whether it was named for this builder alone."""
+    everywhere = [entry for entry in given if "=" not in entry]
+    if len(everywhere) > 1:
+        raise ConfigError(f"--regime names {' and '.join(everywhere)} for all builders; give one, or NAME=REGIME")
+    regimes = dict.fromkeys(builders, (everywhere[0] if everywhere else "popularity_matched", False))
+    for name, _, regime in (entry.partition("=") for entry in given if "=" in entry):
+        if name not in regimes:
+            raise ConfigError(f"--regime {name}={regime}: {name} is not built; expected one of {', '.join(builders)}")
+        regimes[name] = (regime, True)
+    return regimes
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    """`2-10` or `5` as two numbers, both included."""
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and (high or low).isdecimal()):
+        raise ConfigError(f"found {text!r}; expected a number or a range of numbers such as 2-10")
+    return int(low), int(high or low)
