@@ -18,18 +18,33 @@ def only_one(folder: Path, refusal: str) -> Iterator[None]:
 
     File systems that cannot lock a folder (some that are shared) go unguarded.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        raise DataError(refusal) from None
-    except OSError:
-        pass
+    held = _hold(folder, refusal)
     try:
         yield
     finally:
-        os.close(held)
         with suppress(OSError):
-            folder.rmdir()
+            folder.rmdir()  # while it is held: who opened it before sees that it is gone
+        os.close(held)
+
+
+def _hold(folder: Path, refusal: str) -> int:
+    """A handle that holds the folder which has this name now."""
+    while True:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # unlike exist_ok, also where it goes away again at once
+            folder.mkdir()
+        try:
+            held = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # removed by who held it before
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise DataError(refusal) from None
+        except OSError:
+            pass
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), folder.stat()):
+                return held
+        os.close(held)

@@ -45,6 +45,9 @@ def _from_folder(
     rescued = {split: sorted(folder.glob(f"{pattern}/rescued/{split}.parquet")) for split in SPLITS}
     if not paths["train"]:
         raise DataError(f"{folder} holds no {pattern}/preferences/train.parquet; run `mirror distill {folder}` first")
+    is_run = any((path.parent.parent / "report.json").is_file() for path in paths["train"])
+    if is_run and not (folder / "preferences.json").is_file():
+        raise DataError(f"{folder} holds pairs of a distillation that was stopped; run `mirror distill {folder}` again")
     rows = DatasetDict()
     if "rejected" not in columns and any(rescued.values()):
         paths = {split: [*parts, *rescued[split]] for split, parts in paths.items()}

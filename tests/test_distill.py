@@ -22,8 +22,11 @@ from hf_mirror.distill.probe import probe
 from hf_mirror.distill.selection import RULES, largest_remainder
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import read_rows, write_json, write_rows
+from hf_mirror.locking import only_one
 from hf_mirror.prompts import answer_line, direct_messages, rationale_messages
 from hf_mirror.schema import PAIR, RATIONALE, READING, SCENE
+from recipes.arguments import DataArguments
+from recipes.data import load_pairs
 
 ROLES = ("teacher", "student")
 MODELS = {"teacher": "made-up/big", "student": "made-up/small"}
@@ -354,6 +357,26 @@ def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         distill(tmp_path, rule="high_accuracy", rescue=True)
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+
+
+def test_pairs_of_a_stopped_distillation_are_not_used(tmp_path):
+    """Faulty variant: killed between two files, train is of one rule and validation of another."""
+    make_run(tmp_path)
+    distill(tmp_path)
+    (tmp_path / "preferences.json").unlink()
+    arguments = DataArguments(dataset=str(tmp_path), subset="books")
+    with pytest.raises(DataError, match="of a distillation that was stopped; run `mirror distill"):
+        load_pairs(arguments, ("prompt", "chosen", "rejected"))
+    distill(tmp_path)
+    assert len(load_pairs(arguments, ("prompt", "chosen", "rejected"))[0]["train"])
+
+
+def test_one_distillation_at_a_time(tmp_path):
+    make_run(tmp_path)
+    with only_one(tmp_path / ".distilling", "held"), pytest.raises(DataError, match="another distillation is at work"):
+        distill(tmp_path)
+    distill(tmp_path)
+    assert not (tmp_path / ".distilling").exists()
 
 
 def test_what_is_not_rescued_any_more_is_not_left_lying(tmp_path):

@@ -69,6 +69,8 @@ def test_the_instruction_says_nothing_about_this_scene() -> None:
         ("I think.\n**Behavior:** [B]", 1, "I think."),
         ("I think.\nBehavior: **[B]**", 1, "I think."),
         ("I think.\n**Behavior: [B]**\n", 1, "I think."),
+        ("I think.\n__Behavior:__ [B]", 1, "I think."),
+        ("I think.\nBehavior : `[B]`", 1, "I think."),
         # what stands beside the letter names the pick, and is no thought
         ("I think.\nBehavior: [B] Paper Lanterns (1962)", 1, "I think."),
         ("I think. Behavior: [B]. I take option B.\nGood night.", 1, "I think. \nGood night."),

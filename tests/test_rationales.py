@@ -27,6 +27,7 @@ from hf_mirror.prompts import ANSWER_PREFIX, LABELS, parse, rationale_messages
 from hf_mirror.publish.staging import Run, stage_datasets
 from hf_mirror.rationales import Meter, ReadSettings, WriteSettings, read_by, write_by
 from hf_mirror.rationales.naming import MASK, mask, named
+from hf_mirror.rationales.notes import alone
 from hf_mirror.rationales.shards import Part
 from hf_mirror.rendering import Renderer
 from hf_mirror.schema import SCENE
@@ -471,6 +472,31 @@ def test_rationales_of_other_words_are_not_read(run_folder: Path) -> None:
         distill(run_folder, size=50)
 
 
+def test_thoughts_that_change_under_a_reader_are_not_read(run_folder: Path, small_shards: None) -> None:
+    """Faulty variant: a role is written anew while it is read, and its old note stands beside readings of new words."""
+
+    class Changed(Listener):
+        def choice_probs(self, requests: Sequence[Request], labels: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
+            yield from super().choice_probs(requests, labels)
+            rationales.write(run_folder, "teacher", backends.load("template", "student"), WriteSettings(n=4, seed=7))
+
+    for role in rationales.ROLES:
+        rationales.write(run_folder, role, backends.load("template", role), WriteSettings(n=4, seed=1))
+    with pytest.raises(DataError, match=r"teacher/train-00001.parquet (was written anew|is missing)"):
+        rationales.read(run_folder, Changed())
+
+
+def test_a_role_that_is_written_is_not_set_aside_by_tasks(run_folder: Path, tmp_path: Path) -> None:
+    before = contents_of(run_folder / "movielens" / "rationales")
+    where = Executor.parse("local:workers=1")
+    with (
+        alone(run_folder, "teacher", Part()),
+        pytest.raises(MirrorError, match=r"the teacher is at work in .* already"),
+    ):
+        write_by(where, 2, tmp_path / "logs", run_folder, "teacher", Engine("template", "teacher"), WriteSettings(n=2))
+    assert contents_of(run_folder / "movielens" / "rationales") == before
+
+
 def test_direct_readings_that_are_not_whole_are_not_distilled(run_folder: Path) -> None:
     (run_folder / "movielens" / "readings" / "direct" / "validation-00000.parquet").unlink()
     with pytest.raises(DataError, match=r"readings/direct lacks \d+ of 180 scenes; run `mirror read` to the end"):
@@ -566,6 +592,8 @@ def test_over_length_readings_are_nothing_not_a_guess(run_folder: Path) -> None:
     counts = rationales.count_read(run_folder)["movielens"]
     assert counts["teacher"] == {"decisions": 720, "read": 0, "over_length": 720}
     assert counts["direct"] == {"decisions": 180, "read": 0, "over_length": 180}
+    rationales.read(run_folder, Listener(probability=float("nan")), ReadSettings(masked=True))
+    assert rationales.count_read(run_folder)["movielens"]["teacher"]["masked_over_length"] == 720
     assert {row["choice_probs"] for row in written(run_folder, room="readings")} == {None}
 
 
@@ -579,8 +607,14 @@ def test_naming_the_pick_is_noticed(run_folder: Path) -> None:
         rationales.write(run_folder, "teacher", Listener(f"{thought}\nBehavior: [A]"), FOUR)
         assert all(row["choice_named_in_thought"] for row in written(run_folder)), thought
     view = SceneView((), (Option({"title": "Up"}, 1), Option({"title": None}, 1)))
-    known = {"I am Upset.": False, "Look up!": True, "B or [B].": False, "None.": False}
+    known = {
+        "I am Upset.": False, "Look up!": True, "B or [B].": False, "None.": False, "The film(a).": False,
+        "It is a choice a friend makes.": False, "I take option a.": True, "My choice: option A": True,
+        "Option A is near.": True,
+    }  # fmt: skip
     assert {thought: named(thought, view, 0) for thought in known} == known
+    nine = SceneView((), tuple(Option({"title": None}, 1) for _ in range(9)))
+    assert not named("The option I like; the choice I made.", nine, 8) and named("I take option I.", nine, 8)
     assert named("B or [B].", view, 1) and not named("None.", view, 1)
 
 

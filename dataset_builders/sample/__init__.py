@@ -14,7 +14,7 @@ MARK = ".made-up"
 def claim(out: Path) -> None:
     """Marks a new or empty folder as a generator's; DataError for one with files that no generator wrote, which would
     be lost under the same names."""
-    if out.exists() and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
         raise DataError(
             f"{out} holds what no generator of samples wrote; choose a new folder, or delete this one first"
         )
@@ -30,3 +30,5 @@ def run(command: argparse.ArgumentParser, generate: Callable[..., None]) -> None
         generate(**vars(command.parse_args()))
     except MirrorError as error:
         command.exit(error.exit_code, f"error: {error}\n")
+    except OSError as error:
+        command.exit(1, f"error: {error.strerror or error} ({error.filename})\n")

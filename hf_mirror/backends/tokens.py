@@ -15,7 +15,11 @@ from hf_mirror.errors import ConfigError, DataError
 
 # Some chat templates write today's date into the prompt: the same request would be another one tomorrow. This day is
 # what Llama's own take where there is no clock.
-ONE_DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+ONE_DAY = (
+    "{%- macro strftime_now(format) -%}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
+    " | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24') | replace('%A', 'Friday')"
+    " | replace('%H', '00') | replace('%M', '00') | replace('%S', '00') }}{%- endmacro -%}"
+)
 CLOSING = "]"  # what follows a label after an open bracket, as in `Behavior: [A]`
 
 

@@ -34,6 +34,7 @@ from hf_mirror.distill.scoring import KEPT, Domain, score_domain
 from hf_mirror.distill.selection import NEEDS, RULES, select
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import read_json, write_json, write_rows
+from hf_mirror.locking import only_one
 from hf_mirror.rationales.shards import ROLES, SPLITS, domain_folders
 from hf_mirror.schema import PAIR, RESCUED
 
@@ -72,6 +73,11 @@ def distill(
     rationales, the roles were read by different readers, or no scene gives a pair; ConfigError for settings.
     """
     _check(rule, rejected_role, size)
+    with only_one(directory / UNFINISHED, f"another distillation is at work in {directory}; wait until that is done"):
+        return _distill(directory, rule, size, seed, rejected_role, rescue)
+
+
+def _distill(directory: Path, rule: str, size: int, seed: int, rejected_role: str, rescue: bool) -> dict[str, Any]:
     domains = [score_domain(folder, rejected_role) for folder in domain_folders(directory)]
     readers = _models({reader for d in domains for reader in d.readers})
     if len(readers) > 1:
@@ -137,7 +143,7 @@ def _report(domains: list[Domain], quotas: list[dict[str, Any]], rows: Tables, o
 def _write(directory: Path, report: dict[str, Any], shown: str, rows: Tables, others: Tables) -> None:
     """All files or none: they are written elsewhere first, and the report, which says what they are, goes first and
     comes last."""
-    aside = directory / UNFINISHED
+    aside = directory / UNFINISHED / "files"
     shutil.rmtree(aside, ignore_errors=True)
     files = [f"{folder.name}/preferences/{split}.parquet" for folder in rows for split in SPLITS]
     files += [f"{folder.name}/rescued/{split}.parquet" for folder in others for split in SPLITS]

@@ -24,8 +24,10 @@ PARTS = ("Stimulus", "Knowledge", "Evaluation")  # of a decision process, before
 SEPARATOR = "\n\n---\n\n"
 
 # Models like to set it in bold, and to say more on the same line.
-_ANSWER = re.compile(r"\**behaviou?r\**:\**\s*\**\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCII)
-_ANSWER_LINE = re.compile(rf"{_ANSWER.pattern}[^\n]*", re.IGNORECASE | re.ASCII)
+_ANSWER = re.compile(
+    r"[*_`]{0,2}behaviou?r[*_`]{0,2} ?:[*_`]{0,2}\s*[*_`]{0,2}\[\s*([a-z])\s*\]", re.IGNORECASE | re.ASCII
+)
+ANSWER_LINE = re.compile(rf"{_ANSWER.pattern}[^\n]*", re.IGNORECASE | re.ASCII)
 
 
 def answer_line(index: int) -> str:
@@ -78,7 +80,7 @@ def parse(text: str, n_options: int) -> Parsed:
     contradict each other, and letters beyond the options are parse errors, never a guess.
     """
     stated = {LABELS.index(letter.upper()) for letter in _ANSWER.findall(text)}
-    thought = _ANSWER_LINE.sub("", text).strip()
+    thought = ANSWER_LINE.sub("", text).strip()
     if not stated:
         return Parsed(thought, None, "no_answer_line")
     if len(stated) > 1:

@@ -136,9 +136,14 @@ def _check_decisions(directory: Path, domain: str) -> None:
     """Refuses readings of other thoughts than these, and pairs of other decisions: ids alone would join them."""
     check_notes(directory / domain)
     report = directory / "preferences.json"
-    if not (directory / domain / "preferences").is_dir() or not report.is_file():
+    if not _files(directory / domain / "preferences"):
         return
-    made_of = read_json(report).get("domains", {}).get(domain, {}).get("made_of")
+    if not report.is_file():
+        raise DataError(f"{report} is missing beside the pairs that it tells of; run `mirror distill` again")
+    try:
+        made_of = read_json(report)["domains"][domain].get("made_of")
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(f"{report} tells nothing of {domain}; run `mirror distill` again") from None
     if made_of is not None and made_of != decisions_digest(directory / domain):
         raise DataError(f"{directory / domain / 'preferences'} is of other decisions; run `mirror distill` again")
 

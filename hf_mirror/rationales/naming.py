@@ -8,7 +8,11 @@ from hf_mirror.backends import SceneView
 from hf_mirror.prompts import LABELS
 
 MASK = "…"
-_LETTER = re.compile(r"\[([A-Z])\]|\(([A-Z])\)|\b(?:option|choice|letter) ([A-Z])\b", re.IGNORECASE)
+# `a` and `I` are words as well: after "option" they name one where no word follows.
+_LETTER = re.compile(
+    r"\[([A-Za-z])\]|(?<!\w)\(([A-Za-z])\)|"
+    r"\b(?i:option|choice|letter) (?:([AB-HJ-Zb-hj-z])\b|([Iai])(?=\s*(?:[^\w\s]|$)))"
+)
 
 
 def named(thought: str, view: SceneView, option: int) -> bool:

@@ -17,7 +17,7 @@ from hf_mirror.errors import DataError
 from hf_mirror.files import canonical_json, read_json, sha256_file, write_json
 from hf_mirror.locking import only_one
 from hf_mirror.progress import say
-from hf_mirror.prompts import prompt_sha256, rationale_messages
+from hf_mirror.prompts import ANSWER_LINE, prompt_sha256, rationale_messages
 from hf_mirror.rationales.shards import ROLES, SPLITS, Part, Row, domain_folders
 
 
@@ -27,8 +27,8 @@ def engine_of(backend: Backend) -> Row:
 
 
 def instruction_digest() -> str:
-    """What every rationale request begins with, as a digest: other words are other work."""
-    return prompt_sha256(rationale_messages([{"role": "user", "content": ""}]))
+    """What every rationale request begins with and how answers are taken apart, as a digest: others are other work."""
+    return identity.digest(prompt_sha256(rationale_messages([{"role": "user", "content": ""}])), ANSWER_LINE.pattern)
 
 
 def scene_digest(folder: Path) -> str:

@@ -129,6 +129,8 @@ class _Tally:
 
     def _count_names(self, parsed: pl.DataFrame, scenes: pl.DataFrame, names: list[str]) -> None:
         """What thoughts name, once each, and whether the prompt has it."""
+        if not names:
+            return
         prompts = dict(scenes.select("scene_id", "text").iter_rows())
         found = pl.col("thought").str.extract_many(names, leftmost=True).list.unique()
         for scene, thought, candidates in parsed.select("scene_id", "thought", found.alias("names")).iter_rows():

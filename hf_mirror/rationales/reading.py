@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_mirror.backends import Backend, Request, SceneView
 from hf_mirror.errors import DataError
-from hf_mirror.files import count_rows, read_json, read_rows, read_table, write_json, write_rows
+from hf_mirror.files import count_rows, read_json, read_rows, read_table, sha256_file, write_json, write_rows
 from hf_mirror.prompts import ANSWER_PREFIX, LABELS, Messages, answer_line, direct_messages, rationale_messages
 from hf_mirror.rationales.meter import Meter
 from hf_mirror.rationales.naming import mask
@@ -77,9 +77,18 @@ def _read_role(
         if role == DIRECT:
             rows = _read_direct(shard.scenes(), renderer, backend)
         else:
-            rows = _read(shard.scenes(), read_rows(source / shard.name, TO_READ), renderer, backend, settings)
+            written = _as_noted(source / shard.name, work["shards"][shard.name])
+            rows = _read(shard.scenes(), written, renderer, backend, settings)
         write_rows(out / shard.name, still_same(rows, out, work), READING)
         meter.made(len(shard))
+
+
+def _as_noted(path: Path, sha: str) -> list[Row]:
+    """The rows of a shard that has not been written anew since the note of what is read was made."""
+    rows = read_rows(path, TO_READ) if sha256_file(path) == sha else None
+    if rows is None or sha256_file(path) != sha:
+        raise DataError(f"{path} was written anew meanwhile; run `mirror read` again")
+    return rows
 
 
 def prepare_read(directory: Path, backend: Backend, settings: ReadSettings, part: Part) -> dict[tuple[Path, str], Row]:
@@ -114,6 +123,8 @@ def count_read(directory: Path) -> dict[str, Any]:
     for folder in domain_folders(directory):
         for role in (*ROLES, DIRECT):
             totals: Counter[str] = Counter()
+            note = stamp(folder / "readings" / role)
+            masked = note.exists() and read_json(note).get("masked", False)
             for path in sorted((folder / "readings" / role).glob("*.parquet")):
                 table = read_table(path, ["choice_probs", "masked_choice_probs"])
                 over_length = table["choice_probs"].null_count
@@ -121,8 +132,8 @@ def count_read(directory: Path) -> dict[str, Any]:
                 totals["decisions"] += count_rows(source)
                 totals["read"] += len(table) - over_length
                 totals["over_length"] += over_length
-                if (without := table["masked_choice_probs"].null_count) < len(table):
-                    totals["masked_over_length"] += without
+                if masked:
+                    totals["masked_over_length"] += table["masked_choice_probs"].null_count
             found.setdefault(folder.name, {})[role] = dict(totals)
         write_json(folder / "quality.json", quality(folder))
     return found

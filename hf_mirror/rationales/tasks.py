@@ -8,6 +8,7 @@ from pathlib import Path
 from hf_mirror.backends import Engine
 from hf_mirror.errors import ConfigError
 from hf_mirror.executors import Executor, Stage, execute
+from hf_mirror.rationales.notes import alone
 from hf_mirror.rationales.reading import ReadSettings, prepare_read, read
 from hf_mirror.rationales.shards import Part, domain_folders
 from hf_mirror.rationales.writing import WriteSettings, prepare_write, write
@@ -44,7 +45,8 @@ def _absolute(directory: Path) -> Path:
 
 
 def _prepare_write(directory: Path, role: str, engine: Engine, settings: WriteSettings, task: int) -> None:
-    prepare_write(directory, role, engine.load(), settings, Part())
+    with alone(directory, role, Part()):
+        prepare_write(directory, role, engine.load(), settings, Part())
 
 
 def _write(tasks: int, directory: Path, role: str, engine: Engine, settings: WriteSettings, task: int) -> None:
@@ -52,7 +54,8 @@ def _write(tasks: int, directory: Path, role: str, engine: Engine, settings: Wri
 
 
 def _prepare_read(directory: Path, engine: Engine, settings: ReadSettings, task: int) -> None:
-    prepare_read(directory, engine.load(), settings, Part())
+    with alone(directory, "reader", Part()):
+        prepare_read(directory, engine.load(), settings, Part())
 
 
 def _read(tasks: int, directory: Path, engine: Engine, settings: ReadSettings, task: int) -> None:

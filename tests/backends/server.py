@@ -90,6 +90,11 @@ class Server:
             return JSONResponse({"error": {"message": "not now"}}, status, headers)
         if isinstance(fault, int):
             return JSONResponse({"error": {"message": f"this is a {fault}"}}, fault)
+        if fault == "too long for llama.cpp":
+            message = "the request exceeds the available context size (4096 tokens), try increasing it"
+            return JSONResponse({"error": {"message": message}}, 400)
+        if fault == "too many tokens" and body.get("max_tokens", 0) > 100:
+            return JSONResponse({"error": {"message": "max_tokens is too large"}}, 400)
         if fault == "too long":
             return JSONResponse({"error": {"message": "maximum context length is 4000 tokens"}}, 400)
         if fault == "malformed":
@@ -125,6 +130,7 @@ class Server:
 
     async def _tokenize(self, request: Request) -> Response:
         body = await request.json()
+        await asyncio.sleep(self.options.get("tokenising takes", 0))
         if not self.options["tokenize"]:
             return JSONResponse({"error": {"message": "no such path"}}, 404)
         if "prompt" in body:

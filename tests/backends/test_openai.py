@@ -143,6 +143,8 @@ def test_what_does_not_fit_the_context_is_said_and_room_is_used(server: Any) -> 
     asked = backend()
     server.faults = ["too long"] * 2
     assert [(a.finish_reason, a.text) for a in asked.generate([request("d", 1)])] == [("context", "")]
+    server.faults = ["too long for llama.cpp"] * 2
+    assert [a.finish_reason for a in asked.generate([request("d", 1)])] == ["context"]
     server.always = "too long with so many tokens"
     [answer] = asked.generate([request("d", 1)])
     assert answer.finish_reason == "stop" and answer.text
@@ -263,6 +265,23 @@ def test_where_probabilities_cannot_be_had_it_is_said(
             list(backend().choice_probs([request(prefix="[")], ["ABC"]))
     assert message in str(error.value)
     assert "read with --backend transformers or vllm" in str(error.value)
+
+
+def test_a_setting_that_is_refused_for_all_is_an_error(server: Any) -> None:
+    asked = backend()
+    server.always = "too many tokens"
+    with pytest.raises(MirrorError, match="max_tokens is too large"):
+        list(asked.generate([request("a", 2, max_tokens=5000)]))
+    assert len(list(asked.generate([request("a", 2, max_tokens=50)]))) == 2
+
+
+def test_a_slow_reader_is_not_one_without_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(**{"tokenising takes": 0.5}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        reader = backend()
+        monkeypatch.setattr(engine, "TIMEOUT", 0.1)
+        with pytest.raises(MirrorError, match="gave no answer within"):
+            list(reader.choice_probs([request(prefix="[")], ["ABC"]))
 
 
 def test_another_model_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

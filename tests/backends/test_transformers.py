@@ -180,8 +180,8 @@ def test_a_template_that_tells_the_date_tells_one(tmp_path: Path) -> None:
     """Faulty variant: the same request is another prompt tomorrow."""
     folder = Path(save(tmp_path, []))
     template = folder / "chat_template.jinja"
-    template.write_text("{{ strftime_now('%d %b %Y') }} " + template.read_text())
-    assert TransformersBackend(str(folder))._chat.render(request("tea")).startswith("26 Jul 2024<")
+    template.write_text("{{ strftime_now('%d %b %Y') }}, {{ strftime_now('%Y-%m-%d') }}. " + template.read_text())
+    assert TransformersBackend(str(folder))._chat.render(request("tea")).startswith("26 Jul 2024, 2024-07-26.<")
 
 
 def test_what_a_tokenizer_lacks_is_one_line(tmp_path: Path) -> None:

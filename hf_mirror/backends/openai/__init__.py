@@ -26,6 +26,7 @@ GREETING_RETRIES = 4  # a few seconds
 MOST_LOGPROBS = 20  # what OpenAI's API and vLLM's server allow unless told otherwise
 NEVER = -9999.0  # what vLLM's server says for a log-probability of minus infinity
 CONTROL = Request("control", [{"role": "user", "content": "Hello"}], max_tokens=1)
+_TOO_LONG = re.compile(r"context.*(length|size|window)|(length|size|window).*context", re.IGNORECASE)
 _DATED = r"(-\d{3,8}|-\d{4}-\d{2}-\d{2})?"  # `name-2024-08-06`, `name-0613` for `name`
 
 
@@ -89,7 +90,7 @@ class OpenAIBackend:
             return await self._complete(session, request, sample)
         except UnansweredError as failure:
             try:  # the same of anybody
-                await self._complete(session, replace(request, messages=CONTROL.messages, max_tokens=1), sample)
+                await self._complete(session, replace(request, messages=CONTROL.messages), sample)
             except UnansweredError:
                 raise self._nobody(failure, "see its log") from None
             return Generation(request.id, sample, "", "failed")
@@ -118,8 +119,7 @@ class OpenAIBackend:
             try:
                 return await session.ask(partial(_create, asked), take)
             except UnansweredError as failure:
-                said = failure.message.lower()
-                if failure.status != 400 or "context" not in said or "length" not in said:
+                if failure.status != 400 or not _TOO_LONG.search(failure.message):
                     raise
         return Generation(request.id, sample, "", "context")
 

@@ -110,7 +110,7 @@ class Session:
             try:
                 return take(await send(self._client))
             except openai.APITimeoutError:
-                failure: Exception = UnansweredError(f"gave no answer within {TIMEOUT:g} s")
+                failure: Exception = UnansweredError(f"gave no answer within {TIMEOUT:g} s", 408)
                 few -= 1
             except openai.APIConnectionError as error:
                 reason = type(error.__cause__ or error).__name__

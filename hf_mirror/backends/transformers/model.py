@@ -56,6 +56,8 @@ class LanguageModel:
     def select(self, cache: Any, rows: torch.Tensor) -> None:
         """Leaves a copy of the cache's row for each of `rows`."""
         try:
+            if any(_has_state(layer) for layer in cache.layers):
+                raise NotImplementedError
             cache.batch_select_indices(rows)
         except (AttributeError, NotImplementedError):
             kind = type(self.lm).__name__
@@ -71,3 +73,8 @@ class LanguageModel:
             place = slice(width - len(row), width) if left else slice(0, len(row))
             ids[index, place], mask[index, place] = torch.tensor(row), 1
         return ids.to(self.lm.device), mask.to(self.lm.device)
+
+
+def _has_state(layer: Any) -> bool:
+    """Whether a layer remembers more than keys and values, which selecting rows would leave as it is."""
+    return any(kind.__name__.startswith("LinearAttention") for kind in type(layer).__mro__)
