@@ -201,6 +201,13 @@ def hub_serve(options: argparse.Namespace) -> Result:
     return {}
 
 
+def hub_gc(options: argparse.Namespace) -> Result:
+    """Removes large files that no commit of the offline Hub uses."""
+    from hf_mirror.hub.garbage import collect
+
+    return collect(options.root, options.dry_run)
+
+
 def run(options: argparse.Namespace) -> Result:
     """Every stage of a pipeline file."""
     from hf_mirror.pipeline import Pipeline

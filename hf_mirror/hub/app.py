@@ -66,6 +66,7 @@ def _routes() -> list[Route]:
         route("/api/whoami-v2", repos.whoami),
         route("/api/repos/create", with_json(repos.create), "POST"),
         route("/api/repos/delete", with_json(repos.delete), "DELETE"),
+        route("/api/repos/move", with_json(repos.move), "POST"),
         route("/api/validate-yaml", with_json(repos.validate_yaml), "POST"),
         route(f"/api/datasets{_REPO}/leaderboard", repos.leaderboard),
     ]

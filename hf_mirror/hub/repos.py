@@ -62,6 +62,11 @@ def is_private(payload: dict[str, Any]) -> bool:
     return visibility == "private"
 
 
+def _moved(folder: Path) -> Path:
+    """The file that says where the repo of a name has gone."""
+    return folder.with_suffix(".moved")
+
+
 class Repos:
     """All repos under one root."""
 
@@ -80,8 +85,14 @@ class Repos:
         except Refusal:
             raise no_repo(kind, repo_id) from None
         repo = Repo(kind, repo_id, self.root / kind / namespace / f"{name}.git")
-        if not (repo.folder / "hub.json").exists():
-            raise no_repo(kind, repo_id)
+        seen: set[str] = set()
+        while not (repo.folder / "hub.json").exists():
+            moved = _moved(repo.folder)
+            if repo.repo_id in seen or not moved.exists():
+                raise no_repo(kind, repo_id)
+            seen.add(repo.repo_id)
+            there = disk.read_json(moved)["to"]
+            repo = Repo(kind, there, self.root / kind / f"{there}.git")
         return repo
 
     def all(self, kind: str) -> Iterator[Repo]:
@@ -113,8 +124,26 @@ class Repos:
                 raise
             message = f"You already created this {kind[:-1]} repo: {repo_id}"
             raise Refusal(409, message, url=repo.url(base)) from error
+        _moved(repo.folder).unlink(missing_ok=True)
         disk.sync_folder(repo.folder.parent)
         return repo
+
+    def move(self, repo: Repo, to: str) -> None:
+        """Gives a repo another name, under which and under the old one it is found from now on; 409 for a name that is
+        taken. The old name may be given to a new repo, which it then means."""
+        namespace, _, name = to.partition("/")
+        check_repo_id(namespace, name)
+        there = self.root / repo.kind / namespace / f"{name}.git"
+        with disk.locked(repo.folder / "hub.lock"):
+            if there.exists():
+                raise Refusal(409, f"Cannot move {repo.repo_id}: {to} already exists")
+            there.parent.mkdir(exist_ok=True)
+            # First, since a repo that is there comes before what is said about one that has moved.
+            disk.write_json(_moved(repo.folder), {"to": to})
+            repo.folder.rename(there)
+            _moved(there).unlink(missing_ok=True)
+        disk.sync_folder(there.parent)
+        disk.sync_folder(repo.folder.parent)
 
     def delete(self, repo: Repo) -> None:
         """Removes a repo. Its large files stay in the Hub's store, where another repo may use them."""

@@ -40,6 +40,14 @@ def delete(request: Request, body: dict[str, Any]) -> Response:
     return JSONResponse({})
 
 
+def move(request: Request, body: dict[str, Any]) -> Response:
+    """POST /api/repos/move: `{fromRepo, toRepo, type}`."""
+    repos = hub_of(request).repos
+    namespace, _, name = str(body.get("fromRepo") or "").partition("/")
+    repos.move(repos.find(kind_of(body.get("type")), namespace, name), str(body.get("toRepo") or ""))
+    return JSONResponse({})
+
+
 def info(request: Request) -> Response:
     """GET /api/{kind}/{id}[/revision/{rev}]."""
     query, repo, snapshot = request.query_params, repo_of(request), snapshot_of(request)

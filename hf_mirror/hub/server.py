@@ -28,7 +28,7 @@ def serve(root: Path, host: str = "127.0.0.1", port: int = 0, until_stdin_closes
 
     check_host(host)
     root = Path(root).resolve()
-    with _alone(root), _listening(host, port) as listener:
+    with alone(root), _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listener.getsockname()[1]}"
 
@@ -63,7 +63,7 @@ def check_host(host: str) -> None:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def alone(root: Path) -> Iterator[None]:
     """One server per root: two would not see each other's uploads in progress."""
     try:
         root.mkdir(parents=True, exist_ok=True)
