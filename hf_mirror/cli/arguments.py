@@ -141,7 +141,17 @@ def _hub_commands(commands: Any) -> None:
     command = _add(hub_commands, "serve", calls.hub_serve, lambda result: "stopped", as_json=False)
     command.add_argument("--root", type=Path, required=True, metavar="DIR", help="where repos are kept")
     command.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    command.add_argument("--host", default="127.0.0.1", help="an address of this machine alone (127.0.0.1)")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="an address of this machine alone, or any where there are tokens (127.0.0.1)",
+    )
+
+    command = _add(hub_commands, "token", calls.hub_token, printing.counts)
+    command.add_argument("--root", type=Path, required=True, metavar="DIR", help="where repos are kept")
+    command.add_argument("--name", required=True, help="whose token it is")
+    command.add_argument("--role", default="write", choices=("read", "write"), help="what it is good for (write)")
+    command.add_argument("--revoke", action="store_true", help="forget all tokens of this name instead")
 
     command = _add(hub_commands, "gc", calls.hub_gc, printing.counts)
     command.add_argument("--root", type=Path, required=True, metavar="DIR", help="where repos are kept")

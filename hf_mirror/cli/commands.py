@@ -201,6 +201,17 @@ def hub_serve(options: argparse.Namespace) -> Result:
     return {}
 
 
+def hub_token(options: argparse.Namespace) -> Result:
+    """A token for the offline Hub, which asks for one from then on."""
+    from hf_mirror.hub.accounts import Accounts
+
+    options.root.mkdir(parents=True, exist_ok=True)
+    accounts = Accounts(options.root)
+    if options.revoke:
+        return {"revoked": accounts.revoke(options.name), "name": options.name}
+    return {"token": accounts.add(options.name, options.role), "name": options.name, "role": options.role}
+
+
 def hub_gc(options: argparse.Namespace) -> Result:
     """Removes large files that no commit of the offline Hub uses."""
     from hf_mirror.hub.garbage import collect

@@ -6,6 +6,7 @@ import errno
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hf_mirror.hub import routes_repos as repos
 from hf_mirror.hub import routes_uploads as uploads
 from hf_mirror.hub.names import KINDS
 from hf_mirror.hub.refusals import Refusal, no_repo
-from hf_mirror.hub.web import Hub, kind_from, part, with_json
+from hf_mirror.hub.web import Hub, check_writer, kind_from, part, with_json
 
 _REPO = "/{namespace}/{name}"
 
@@ -29,6 +30,23 @@ _REPO = "/{namespace}/{name}"
 def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
     """One route; Starlette answers HEAD wherever GET is allowed."""
     return Route(path, endpoint, methods=[method])
+
+
+def writing(path: str, endpoint: Callable[..., Any], method: str = "POST") -> Route:
+    """A route for those who may write."""
+    if iscoroutinefunction(endpoint):
+
+        async def awaited(request: Request) -> Response:
+            check_writer(request)
+            return await endpoint(request)
+
+        return route(path, awaited, method)
+
+    def guarded(request: Request) -> Response:
+        check_writer(request)
+        return endpoint(request)
+
+    return route(path, guarded, method)
 
 
 def _unknown_repo(request: Request) -> Response:
@@ -42,21 +60,22 @@ def _repo_routes(kind: str) -> list[Route]:
         route(f"/api/{kind}", repos.listing),
         route(api, repos.info),
         route(f"{api}/revision/{{revision}}", repos.info),
-        route(f"{api}/settings", with_json(repos.settings), "PUT"),
+        writing(f"{api}/settings", with_json(repos.settings), "PUT"),
         route(f"{api}/auth-check", repos.auth_check),
+        writing(f"{api}/user-access-request/grant", with_json(repos.grant)),
         route(f"{api}/refs", repos.refs),
         route(f"{api}/commits/{{revision}}", repos.log),
-        route(f"{api}/tag/{{revision}}", with_json(repos.create_tag), "POST"),
-        route(f"{api}/tag/{{revision}}", repos.delete_tag, "DELETE"),
-        route(f"{api}/branch/{{revision}}", with_json(repos.create_branch), "POST"),
-        route(f"{api}/branch/{{revision}}", repos.delete_branch, "DELETE"),
-        route(f"{api}/super-squash/{{revision}}", with_json(repos.squash), "POST"),
+        writing(f"{api}/tag/{{revision}}", with_json(repos.create_tag), "POST"),
+        writing(f"{api}/tag/{{revision}}", repos.delete_tag, "DELETE"),
+        writing(f"{api}/branch/{{revision}}", with_json(repos.create_branch), "POST"),
+        writing(f"{api}/branch/{{revision}}", repos.delete_branch, "DELETE"),
+        writing(f"{api}/super-squash/{{revision}}", with_json(repos.squash), "POST"),
         route(f"{api}/tree/{{revision}}", files.tree),
         route(f"{api}/tree/{{revision}}/{{path:path}}", files.tree),
         route(f"{api}/paths-info/{{revision}}", files.paths_info, "POST"),
-        route(f"{api}/preupload/{{revision}}", with_json(uploads.preupload), "POST"),
-        route(f"{api}/commit/{{revision}}", uploads.commit, "POST"),
-        route(f"{api}/xet-write-token/{{revision}}", uploads.xet_write_token),
+        writing(f"{api}/preupload/{{revision}}", with_json(uploads.preupload), "POST"),
+        writing(f"{api}/commit/{{revision}}", uploads.commit, "POST"),
+        writing(f"{api}/xet-write-token/{{revision}}", uploads.xet_write_token, "GET"),
         route(f"/api/{kind}/{{name}}", _unknown_repo),
     ]
 
@@ -64,9 +83,9 @@ def _repo_routes(kind: str) -> list[Route]:
 def _routes() -> list[Route]:
     table = [
         route("/api/whoami-v2", repos.whoami),
-        route("/api/repos/create", with_json(repos.create), "POST"),
-        route("/api/repos/delete", with_json(repos.delete), "DELETE"),
-        route("/api/repos/move", with_json(repos.move), "POST"),
+        writing("/api/repos/create", with_json(repos.create), "POST"),
+        writing("/api/repos/delete", with_json(repos.delete), "DELETE"),
+        writing("/api/repos/move", with_json(repos.move), "POST"),
         route("/api/validate-yaml", with_json(repos.validate_yaml), "POST"),
         route(f"/api/datasets{_REPO}/leaderboard", repos.leaderboard),
     ]

@@ -49,6 +49,15 @@ class Repo:
         with disk.locked(self.folder / "hub.lock"):
             disk.write_json(self.folder / "hub.json", self.settings() | wanted)
 
+    def let_in(self, name: str) -> None:
+        """Lets an account past the gate."""
+        if not name:
+            raise bad_request("The field 'user' must name an account")
+        with disk.locked(self.folder / "hub.lock"):
+            settings = self.settings()
+            granted = sorted({*settings.get("granted", []), name})
+            disk.write_json(self.folder / "hub.json", settings | {"granted": granted})
+
     def url(self, base: str) -> str:
         """The address that people see; models have no prefix."""
         return f"{base}/{self.repo_id}" if self.kind == "models" else f"{base}/{self.kind}/{self.repo_id}"

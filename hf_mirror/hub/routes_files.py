@@ -12,7 +12,19 @@ from hf_mirror.hub.describe import tree_entry
 from hf_mirror.hub.gitread import Entry, Snapshot, last_commits
 from hf_mirror.hub.names import check_folder, check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, no_entry
-from hf_mirror.hub.web import body_of, flag, hub_of, json_body, page, part, send, snapshot_of
+from hf_mirror.hub.web import (
+    body_of,
+    check_gate,
+    check_signed,
+    flag,
+    hub_of,
+    json_body,
+    page,
+    part,
+    repo_of,
+    send,
+    snapshot_of,
+)
 
 PAGE, EXPANDED_PAGE = 1000, 50
 
@@ -60,6 +72,7 @@ def _paths_info(request: Request, paths: list[str], expand: bool) -> Response:
 def resolve(request: Request) -> Response:
     """HEAD or GET /[{kind}/]{id}/resolve/{rev}/{path}, whole or in part."""
     hub, snapshot = hub_of(request), snapshot_of(request)
+    check_gate(request, repo_of(request))
     path = check_path(part(request, "path"))
     headers = {"X-Repo-Commit": snapshot.sha}
     try:
@@ -81,8 +94,9 @@ def resolve(request: Request) -> Response:
 
 
 def large_file(request: Request) -> Response:
-    """GET /lfs/{sha256}: where `git lfs` downloads from."""
+    """GET /lfs/{sha256}: where `git lfs` downloads from, with the word that the batch gave for it."""
     large_files, oid = hub_of(request).large_files, check_sha256(part(request, "oid"))
+    check_signed(request, f"download {oid}", request.query_params.get("word"))
     size = large_files.size(oid)
     if size is None:
         raise Refusal(404, f"There is no large file {oid}")

@@ -12,30 +12,48 @@ from hf_mirror.hub import commits, describe
 from hf_mirror.hub.gitread import Snapshot, commit_date, history, references
 from hf_mirror.hub.names import kind_of
 from hf_mirror.hub.refusals import Refusal, bad_request
-from hf_mirror.hub.web import base_url, flag, hub_of, kind_from, page, part, repo_of, snapshot_of
+from hf_mirror.hub.web import (
+    account_of,
+    base_url,
+    check_gate,
+    check_writer,
+    flag,
+    hub_of,
+    kind_from,
+    page,
+    part,
+    repo_of,
+    snapshot_of,
+)
 
-USER = "mirror"  # every token means this user as yet
 PAGE = 1000
 
 
 def whoami(request: Request) -> Response:
     """GET /api/whoami-v2."""
-    token = {"displayName": "offline", "role": "write"}
-    account = describe.user(USER) | {"orgs": [], "isPro": False, "auth": {"type": "access_token", "accessToken": token}}
-    return JSONResponse(account)
+    account = account_of(request)
+    if account is None:
+        raise Refusal(401, "Invalid credentials: this Hub wants a token here")
+    token = {"displayName": "offline", "role": account.role}
+    auth = {"type": "access_token", "accessToken": token}
+    return JSONResponse(describe.user(account.name) | {"orgs": [], "isPro": False, "auth": auth})
 
 
 def create(request: Request, body: dict[str, Any]) -> Response:
     """POST /api/repos/create."""
-    namespace, name = str(body.get("organization") or USER), str(body.get("name") or "")
+    namespace, name = _name(request, body)
     repo = hub_of(request).repos.create(kind_of(body.get("type")), namespace, name, body, base_url(request))
     return JSONResponse({"url": repo.url(base_url(request)), "name": repo.repo_id})
+
+
+def _name(request: Request, body: dict[str, Any]) -> tuple[str, str]:
+    return str(body.get("organization") or check_writer(request).name), str(body.get("name") or "")
 
 
 def delete(request: Request, body: dict[str, Any]) -> Response:
     """DELETE /api/repos/delete."""
     repos = hub_of(request).repos
-    namespace, name = str(body.get("organization") or USER), str(body.get("name") or "")
+    namespace, name = _name(request, body)
     repos.delete(repos.find(kind_of(body.get("type")), namespace, name))
     return JSONResponse({})
 
@@ -62,7 +80,10 @@ def listing(request: Request) -> Response:
     expand = query.getlist("expand") or ([] if flag(query.get("full")) else _SHORT)
     expand = expand and [*expand, "tags", "lastModified"]  # needed below
     rows = []
+    known = account_of(request) is not None
     for repo in hub_of(request).repos.all(kind):
+        if not known and repo.settings()["private"]:
+            continue
         if (author and repo.namespace != author) or search not in repo.repo_id.lower():
             continue
         row = describe.repo_info(repo, Snapshot(repo.folder, "main"), expand=expand)
@@ -85,8 +106,14 @@ def settings(request: Request, body: dict[str, Any]) -> Response:
 
 
 def auth_check(request: Request) -> Response:
-    """GET /api/{kind}/{id}/auth-check: the repo is there, and everybody may read it as yet."""
-    repo_of(request)
+    """GET /api/{kind}/{id}/auth-check: the repo is there, and may be read."""
+    check_gate(request, repo_of(request))
+    return JSONResponse({})
+
+
+def grant(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/user-access-request/grant: `{user}` may read a gated repo."""
+    repo_of(request).let_in(str(body.get("user") or ""))
     return JSONResponse({})
 
 
@@ -141,7 +168,9 @@ def squash(request: Request, body: dict[str, Any]) -> Response:
 def leaderboard(request: Request) -> Response:
     """GET /api/datasets/{id}/leaderboard: models ranked by their `.eval_results`."""
     repo = repo_of(request)
-    models = [(model, Snapshot(model.folder, "main")) for model in hub_of(request).repos.all("models")]
+    known = account_of(request) is not None
+    seen = (model for model in hub_of(request).repos.all("models") if known or not model.settings()["private"])
+    models = [(model, Snapshot(model.folder, "main")) for model in seen]
     base_only = flag(request.query_params.get("base_model", "true"))
     rows = describe.leaderboard(models, repo.repo_id, base_only)
     if not rows:

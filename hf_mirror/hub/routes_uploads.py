@@ -19,13 +19,25 @@ from hf_mirror.hub import commits
 from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.names import check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, bad_request
-from hf_mirror.hub.web import base_url, flag, hub_of, part, receive, repo_of, snapshot_of
+from hf_mirror.hub.web import (
+    base_url,
+    check_gate,
+    check_signed,
+    check_writer,
+    flag,
+    hub_of,
+    part,
+    receive,
+    repo_of,
+    snapshot_of,
+)
 from hf_mirror.hub.xet import MAX_SHARD, MAX_XORB
 
 MAX_REGULAR = 10 * 1024 * 1024  # larger files go to LFS
 MAX_COMMIT = 2 * 1024 * 1024 * 1024
 MAX_LARGE_FILE = 512 * 1024 * 1024 * 1024
 TOKEN_SECONDS = 3600
+CHUNKS = "upload chunks"
 
 
 def preupload(request: Request, body: dict[str, Any]) -> Response:
@@ -117,18 +129,24 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
     """POST /[{kind}/]{id}.git/info/lfs/objects/batch, transfer `basic`; no actions for what the Hub holds."""
-    repo_of(request)
-    hub, base, upload = hub_of(request), base_url(request), body.get("operation") == "upload"
+    repo, upload = repo_of(request), body.get("operation") == "upload"
+    if upload:
+        check_writer(request)
+    else:
+        check_gate(request, repo)
+    hub, base = hub_of(request), base_url(request)
     answers = []
     for wanted in _objects(body, "objects"):
         oid = check_sha256(wanted.get("oid"))
         held = hub.large_files.size(oid)
         answer: dict[str, Any] = {"oid": oid, "size": wanted.get("size", held or 0)}
         if upload and held is None:
-            actions = {"upload": {"href": f"{base}/lfs/{oid}"}, "verify": {"href": f"{base}/lfs/{oid}/verify"}}
-            answer["actions"] = actions
+            word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS)
+            actions = {"upload": f"{base}/lfs/{oid}?word={word}", "verify": f"{base}/lfs/{oid}/verify?word={word}"}
+            answer["actions"] = {name: {"href": href} for name, href in actions.items()}
         elif not upload and held is not None:
-            answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}"}}
+            word = hub.accounts.sign(f"download {oid}", TOKEN_SECONDS)
+            answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}?word={word}"}}
         elif not upload:
             answer["error"] = {"code": 404, "message": f"There is no large file {oid}"}
         answers.append(answer)
@@ -138,6 +156,7 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
 async def lfs_upload(request: Request) -> Response:
     """PUT /lfs/{sha256}: the content itself; kept only when its hash is the one in the URL."""
     large_files, oid = hub_of(request).large_files, check_sha256(part(request, "oid"))
+    check_signed(request, f"upload {oid}", request.query_params.get("word"))
     with large_files.draft() as draft:
         await receive(request, draft, MAX_LARGE_FILE)
         await run_in_threadpool(large_files.keep, draft, oid)
@@ -147,6 +166,7 @@ async def lfs_upload(request: Request) -> Response:
 def lfs_verify(request: Request, body: dict[str, Any]) -> Response:
     """POST /lfs/{sha256}/verify: is the object here, and as large as the client says."""
     oid = check_sha256(part(request, "oid"))
+    check_signed(request, f"upload {oid}", request.query_params.get("word"))
     held = hub_of(request).large_files.size(oid)
     if held is None or held != body.get("size", held):
         raise Refusal(404, f"The large file {oid} is held with {held} bytes, the client says {body.get('size')}")
@@ -157,7 +177,7 @@ def xet_write_token(request: Request) -> Response:
     """GET …/xet-write-token/{rev}: where the chunk store is. A new store has a new address, since clients cache."""
     repo_of(request)
     url = f"{base_url(request)}/xet/{hub_of(request).chunk_store.store_id}"
-    expires, token = int(time.time()) + TOKEN_SECONDS, "offline"
+    expires, token = int(time.time()) + TOKEN_SECONDS, hub_of(request).accounts.sign(CHUNKS, TOKEN_SECONDS)
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expires)}
     return JSONResponse({"casUrl": url, "exp": expires, "accessToken": token}, headers=headers)
 
@@ -184,6 +204,7 @@ async def shard(request: Request) -> Response:
 
 def _chunk_hub(request: Request) -> Any:
     hub = hub_of(request)
+    check_signed(request, CHUNKS, request.headers.get("authorization", "").removeprefix("Bearer "))
     if part(request, "store") != hub.chunk_store.store_id:
         raise Refusal(404, "This chunk store is not served here any more; ask for a new xet-write-token")
     return hub

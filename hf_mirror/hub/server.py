@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hf_mirror.errors import ConfigError, HubError
+from hf_mirror.hub.accounts import Accounts
 
 
 def serve(root: Path, host: str = "127.0.0.1", port: int = 0, until_stdin_closes: bool = False) -> None:
     """Serves the Hub on `root` until it is interrupted. Prints its URL, alone on a line, once it answers.
 
-    Port 0 takes a free one. ConfigError: a host other than loopback (anybody who reaches the port may write), a port
+    Port 0 takes a free one. ConfigError: a host other than loopback where there are no tokens (accounts.py), a port
     that is taken, a root that another server holds. With `until_stdin_closes` it also ends with the process that
     started it, however that one ends.
     """
@@ -26,8 +27,8 @@ def serve(root: Path, host: str = "127.0.0.1", port: int = 0, until_stdin_closes
 
     from hf_mirror.hub.app import build
 
-    check_host(host)
     root = Path(root).resolve()
+    check_host(host, root)
     with alone(root), _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listener.getsockname()[1]}"
@@ -50,15 +51,16 @@ def _stop_with_stdin(server: object) -> None:
     server.should_exit = True  # type: ignore[attr-defined]
 
 
-def check_host(host: str) -> None:
-    """ConfigError unless `host` is this machine talking to itself."""
+def check_host(host: str, root: Path) -> None:
+    """ConfigError unless `host` is this machine talking to itself, or the Hub on `root` asks for tokens."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback:
+    if not loopback and Accounts(root).everybody:
         raise ConfigError(
-            f"--host {host} is reachable from elsewhere, and this Hub asks nobody for a token; use 127.0.0.1 or ::1"
+            f"--host {host} is reachable from elsewhere, and this Hub asks nobody for a token; use 127.0.0.1 or ::1, "
+            "or make tokens with `mirror hub token`"
         )
 
 

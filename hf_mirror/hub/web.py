@@ -14,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from hf_mirror.hub.accounts import Account, Accounts
 from hf_mirror.hub.cas import ChunkStore
 from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.lfs import Draft, LargeFiles
 from hf_mirror.hub.names import KINDS
-from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.refusals import Refusal, bad_request, no_repo
 from hf_mirror.hub.repos import Repo, Repos
 
 MAX_JSON = 32 * 1024 * 1024
@@ -32,13 +33,14 @@ class Hub:
     repos: Repos
     large_files: LargeFiles
     chunk_store: ChunkStore
+    accounts: Accounts
 
     @staticmethod
     def open(root: Path) -> Hub:
         """The Hub on a folder, which is created when it is new."""
         root.mkdir(parents=True, exist_ok=True)
         large_files = LargeFiles(root)
-        return Hub(Repos(root), large_files, ChunkStore(root, large_files))
+        return Hub(Repos(root), large_files, ChunkStore(root, large_files), Accounts(root))
 
 
 def hub_of(request: Request) -> Hub:
@@ -63,9 +65,53 @@ def kind_from(request: Request) -> str:
     return kind if kind in KINDS else "models"
 
 
+def account_of(request: Request) -> Account | None:
+    """Who asks; None for somebody without a token, 401 for one with a wrong token."""
+    return hub_of(request).accounts.find(request.headers.get("authorization"))
+
+
+def check_writer(request: Request) -> Account:
+    """Who asks, if they may write: 401 without a token, 403 with one that only reads."""
+    account = account_of(request)
+    if account is None:
+        raise Refusal(401, "This Hub wants a token here: send it as `Authorization: Bearer …` (HF_TOKEN)")
+    if not account.writes:
+        raise Refusal(403, f"The token of {account.name} may read, and not write")
+    return account
+
+
 def repo_of(request: Request) -> Repo:
-    """The repo that a URL names, or 404. URLs without a kind mean models."""
-    return hub_of(request).repos.find(kind_from(request), part(request, "namespace"), part(request, "name"))
+    """The repo that a URL names. URLs without a kind mean models. 404 where there is none; of a private one nobody
+    without a token learns that it is there."""
+    kind, namespace, name = kind_from(request), part(request, "namespace"), part(request, "name")
+    account = account_of(request)
+    try:
+        repo = hub_of(request).repos.find(kind, namespace, name)
+        if account is not None or not repo.settings()["private"]:
+            return repo
+    except Refusal:
+        if account is not None:
+            raise
+    raise Refusal(401 if not hub_of(request).accounts.everybody else 404, no_repo(kind, f"{namespace}/{name}").message,
+                  "RepoNotFound")  # fmt: skip
+
+
+def check_signed(request: Request, what: str, word: str | None) -> None:
+    """401 unless a word of this Hub lets its bearer do that."""
+    if not hub_of(request).accounts.signed(what, word):
+        raise Refusal(401, f"This address does not let you {what.partition(' ')[0]} any more; ask for a new one")
+
+
+def check_gate(request: Request, repo: Repo) -> None:
+    """Whether the files of a gated repo may be had: by writers, by every account where the gate opens by itself, and
+    else by those who were let in (`HfApi.grant_access`); 401 or 403 with the code GatedRepo."""
+    settings, account = repo.settings(), account_of(request)
+    if not settings["gated"] or (account and (account.writes or settings["gated"] == "auto")):
+        return
+    if account is None:
+        raise Refusal(401, f"{repo.repo_id} is gated: this Hub wants a token here", "GatedRepo")
+    if account.name not in settings.get("granted", []):
+        raise Refusal(403, f"{repo.repo_id} is gated, and {account.name} was not let in", "GatedRepo")
 
 
 def snapshot_of(request: Request) -> Snapshot:
