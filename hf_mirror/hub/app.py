@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hf_mirror.hub import routes_discussions as discussions
 from hf_mirror.hub import routes_files as files
 from hf_mirror.hub import routes_repos as repos
 from hf_mirror.hub import routes_uploads as uploads
@@ -76,6 +77,10 @@ def _repo_routes(kind: str) -> list[Route]:
         writing(f"{api}/preupload/{{revision}}", with_json(uploads.preupload), "POST"),
         writing(f"{api}/commit/{{revision}}", uploads.commit, "POST"),
         writing(f"{api}/xet-write-token/{{revision}}", uploads.xet_write_token, "GET"),
+        route(f"{api}/discussions", discussions.listing),
+        writing(f"{api}/discussions", with_json(discussions.create)),
+        route(f"{api}/discussions/{{number}}", discussions.details),
+        writing(f"{api}/discussions/{{number}}/{{what}}", with_json(discussions.change)),
         route(f"/api/{kind}/{{name}}", _unknown_repo),
     ]
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub import commits
+from hf_mirror.hub.discussions import Discussions, branch_of
 from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.names import check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, bad_request
@@ -99,17 +100,48 @@ def _is_ignored(path: str, rules: list[str]) -> bool:
 
 
 async def commit(request: Request) -> Response:
-    """POST …/commit/{branch}: the lines are kept on disk first, then applied at once."""
-    if flag(request.query_params.get("create_pr")):
-        raise Refusal(501, "Pull requests are not offered by this Hub; commit to a branch")
-    repo = await run_in_threadpool(repo_of, request)
-    hub, branch = hub_of(request), part(request, "revision")
-    with hub.large_files.draft() as draft:
+    """POST …/commit/{branch}: the lines are kept on disk first, then applied at once; with `create_pr`, to a new pull
+    request."""
+    with hub_of(request).large_files.draft() as draft:
         await receive(request, draft, MAX_COMMIT)
         draft.close()
-        oid = await run_in_threadpool(commits.commit, repo.folder, branch, hub.large_files, _lines(draft.path))
-    url = f"{repo.url(base_url(request))}/commit/{oid}"
-    return JSONResponse({"success": True, "commitUrl": url, "commitOid": oid, "pullRequestUrl": None, "hookOutput": ""})
+        return await run_in_threadpool(_commit, request, draft.path)
+
+
+def _commit(request: Request, lines: Path) -> Response:
+    repo, branch, who = repo_of(request), part(request, "revision"), check_writer(request).name
+    room, large_files, number = Discussions(repo), hub_of(request).large_files, _pull_request(branch)
+    if flag(request.query_params.get("create_pr")):
+        title, text = _title(lines)
+        number = room.create(who, title, text, True, branch)["num"]
+        branch = branch_of(number)
+        try:
+            oid = commits.commit(repo.folder, branch, large_files, _lines(lines))
+        except Refusal:
+            room.discard(number)
+            raise
+        room.set_status(number, who, "open")
+    else:
+        oid = commits.commit(repo.folder, branch, large_files, _lines(lines))
+    base = repo.url(base_url(request))
+    if number is not None:
+        room.committed(number, who, _title(lines)[0], oid)
+    return JSONResponse({
+        "success": True, "commitUrl": f"{base}/commit/{oid}", "commitOid": oid, "hookOutput": "",
+        "pullRequestUrl": None if number is None else f"{base}/discussions/{number}",
+    })  # fmt: skip
+
+
+def _pull_request(branch: str) -> int | None:
+    """The number of the pull request that a branch belongs to."""
+    number = branch.removeprefix("refs/pr/")
+    return int(number) if branch.startswith("refs/pr/") and number.isdecimal() else None
+
+
+def _title(lines: Path) -> tuple[str, str]:
+    """Summary and description of a commit request."""
+    header = next((value for key, value in _lines(lines) if key == "header"), {})
+    return str(header.get("summary") or "Update"), str(header.get("description") or "")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -106,7 +106,7 @@ def test_what_is_not_there(web: httpx.Client, api: HfApi) -> None:
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, code), url
         assert answer.json()["error"] == answer.headers["X-Error-Message"]
     assert web.get("/ns/repo/resolve/main/none.txt").headers["X-Repo-Commit"] == api.model_info("ns/repo").sha
-    assert "not offered" in web.get("/api/models/ns/repo/discussions").json()["error"]
+    assert "not offered" in web.get("/api/models/ns/repo/likers").json()["error"]
     with pytest.raises(RepositoryNotFoundError):
         api.model_info("ns/none")
     with pytest.raises(RevisionNotFoundError):
@@ -184,7 +184,7 @@ def test_commits_that_are_refused_change_nothing(web: httpx.Client, api: HfApi) 
         (400, [{"key": "file", "value": {"path": "x", "content": "?", "encoding": "base64"}}], {}),
         (404, [file("x", "x")], {"branch": "none"}),
         (404, [file("x", "x")], {"branch": before}),
-        (501, [file("x", "x")], {"branch": "main?create_pr=1"}),
+        (404, [file("x", "x")], {"branch": "nowhere?create_pr=1"}),
     ]:
         answer = commit(web, "ns/repo", *operations, **extra)
         assert answer.status_code == status, answer.text

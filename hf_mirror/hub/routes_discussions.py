@@ -1,0 +1,69 @@
+"""Routes about discussions and pull requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hf_mirror.hub.discussions import OPEN, Discussions
+from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.web import check_writer, flag, part, repo_of
+
+PAGE = 50
+
+
+def listing(request: Request) -> Response:
+    """GET …/discussions: newest first, in pages; `type`, `status` and `author` choose."""
+    query, room = request.query_params, Discussions(repo_of(request))
+    kind, status, author = query.get("type", "all"), query.get("status", "all"), query.get("author")
+    rows = [
+        room.brief(found)
+        for found in reversed(room.all())
+        if (kind == "all" or found["isPullRequest"] == (kind == "pull_request"))
+        and (status == "all" or (found["status"] in OPEN) == (status == "open"))
+        and (author is None or found["author"]["name"] == author)
+    ]
+    number = query.get("p", "0")
+    start = int(number) * PAGE if number.isdecimal() else 0
+    return JSONResponse({"discussions": rows[start : start + PAGE], "count": len(rows), "start": start})
+
+
+def create(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/discussions: `{title, description, pullRequest}`."""
+    who, text = check_writer(request).name, str(body.get("description") or "")
+    made = Discussions(repo_of(request)).create(who, str(body.get("title") or ""), text, bool(body.get("pullRequest")))
+    return JSONResponse({"num": made["num"], "pullRequest": made["isPullRequest"]})
+
+
+def details(request: Request) -> Response:
+    """GET …/discussions/{n}."""
+    return JSONResponse(Discussions(repo_of(request)).details(_number(request), flag(request.query_params.get("diff"))))
+
+
+def change(request: Request, body: dict[str, Any]) -> Response:
+    """POST …/discussions/{n}/{comment, title, status, merge}."""
+    room, number, who = Discussions(repo_of(request)), _number(request), check_writer(request).name
+    what, comment = part(request, "what"), str(body.get("comment") or "")
+    if what == "comment":
+        return JSONResponse({"newMessage": room.comment(number, who, comment)})
+    if what == "title":
+        return JSONResponse({"newTitle": room.rename(number, who, str(body.get("title") or ""))})
+    if what == "status":
+        event = room.set_status(number, who, str(body.get("status") or ""))
+    elif what == "merge":
+        room.merge(number, who)
+        event = {}
+    else:
+        raise Refusal(404, f"Discussions have no {what!r} here; expected comment, title, status or merge")
+    if comment.strip():
+        room.comment(number, who, comment)
+    return JSONResponse({"newStatus": event} if event else {})
+
+
+def _number(request: Request) -> int:
+    text = part(request, "number")
+    if not text.isdecimal():
+        raise bad_request(f"Invalid number of a discussion: {text[:50]!r}")
+    return int(text)
