@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hf_mirror.domains import import_file
 from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.hub import EmbeddedHub
-from hf_mirror.publish import publish
+from hf_mirror.publish import publish, release
 from hf_mirror.publish.mixed import mix, quotas
 from hf_mirror.publish.model_repos import find_models, stage_model
 from hf_mirror.publish.release import Snapshot, difference, git_blob_id
@@ -28,6 +29,7 @@ from hf_mirror.publish.staging import MIXED, Run, stage_datasets
 from hf_mirror.schema import PAIR, SCENE
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
+faults = import_file(Path(__file__).parent / "faults.py")
 
 DATASETS = ["mirror-scenes", "mirror-rationales", "mirror-preferences", "mirror-bench"]
 MODELS = ["tiny-mirror-sft", "tiny-mirror-dpo"]
@@ -419,3 +421,53 @@ def test_plain_load_dataset_finds_every_subset_and_split(run: Path, hub: Embedde
         "preferences/shop": [{"train": 6, "validation": 2}, True, True],
         "bench/films": [{"test": 8}, False, True], "bench/shop": [{"test": 8}, True, True],
     }  # fmt: skip
+
+
+# --- faults on the way --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain LFS, whose requests pass through the proxy one by one, and no long waits."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(release, "FIRST_WAIT", 0.01)
+    sleep = _http.time.sleep
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+
+
+def check_faults(seeds: range, tmp_path: Path, share: float = 0.15) -> None:
+    """Published through a Hub that breaks a share of all requests: one commit a repo, its tag, the very bytes."""
+    run = fixture.make_run(tmp_path / "run", models=False)
+    injected: Counter[str] = Counter()
+    with EmbeddedHub(tmp_path / "hub") as hub:
+        publish(run, "calm", "v0.1.0", endpoint=hub.url)
+        for seed in seeds:
+            with faults.FaultyHub(hub.url, seed, share) as faulty:
+                for _ in range(20):  # a publication that gave up is started again
+                    try:
+                        publish(run, f"n{seed}", "v0.1.0", endpoint=faulty.url)
+                        break
+                    except HubError as error:
+                        assert "\n" not in str(error)
+                injected += faulty.injected
+            found, calm = state(hub.url, f"n{seed}"), state(hub.url, "calm")
+            assert {name.partition("/")[2] for name in found} == {name.partition("/")[2] for name in calm}
+            for name, repo in found.items():
+                assert len(repo["commits"]) == 2, (seed, name)  # the repo's first, and one
+                assert repo["tags"] == {"v0.1.0": repo["commits"][0]}
+            assert publish(run, f"n{seed}", "v0.1.0", endpoint=hub.url)["repos"][0]["new_commit"] is False
+        for folder in (tmp_path / "hub").glob("datasets/*/*.git"):
+            subprocess.run(["git", "fsck", "--strict"], cwd=folder, check=True, capture_output=True)
+    assert injected.total() > 3 * len(seeds) and (len(seeds) < 20 or set(injected) >= set(faults.FAULTS)), injected
+
+
+def test_a_few_publications_through_faults(patient: None, tmp_path: Path) -> None:
+    check_faults(range(3), tmp_path)
+
+
+@pytest.mark.soak
+def test_many_publications_through_faults(patient: None, tmp_path: Path) -> None:
+    check_faults(range(100, 300), tmp_path)

@@ -1,23 +1,34 @@
 """One repo folder on a Hub: what is there, what would change, one commit, read back, one annotated tag.
 
-Seam for hardening: every request passes through `Remote`, and a commit is judged by the tree that the Hub then shows,
-not by the answer, so that a lost answer does not make a second commit.
+Every request passes through `Remote`. What passes (a busy Hub, a broken connection) is waited out. A commit and a tag
+are judged by what the Hub then shows, not by the answer, so that a lost answer does not make a second commit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hf_mirror.errors import HubError
 from hf_mirror.files import sha256_file
 
 HUB_OWNED = (".gitattributes",)  # the Hub writes it when it makes a repo
+TRIES = 6  # of one request
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the next, twice as many each time unless the Hub says how many
+
+T = TypeVar("T")
+
+
+class PassingError(HubError):
+    """What may be otherwise in a moment. `wait`: seconds that the Hub asks for, 0 for none."""
+
+    wait = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,20 +60,21 @@ class Remote:
         self.api = HfApi(endpoint=endpoint)
         self.endpoint, self.repo, self.kind = str(self.api.endpoint), repo, kind
         self._target: dict[str, Any] = {"repo_id": repo, "repo_type": kind}
+        self._reached = False
 
     def snapshot(self, revision: str | None) -> Snapshot:
         """The repo at a tag, commit or (None) its main branch."""
         from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
         from huggingface_hub.hf_api import RepoFile
 
-        with self._errors():
-            try:
-                sha = self.api.repo_info(**self._target, revision=revision).sha
-                if sha is None:
-                    return Snapshot(None)
-                entries = list(self.api.list_repo_tree(**self._target, revision=sha, recursive=True))
-            except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
-                return Snapshot(None)
+        def look() -> tuple[str | None, list[Any]]:
+            sha = self.api.repo_info(**self._target, revision=revision).sha
+            return sha, list(self.api.list_repo_tree(**self._target, revision=sha, recursive=True)) if sha else []
+
+        try:
+            sha, entries = self._tried(look)
+        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+            return Snapshot(None)
         files = {
             entry.path: ("sha256", entry.lfs.sha256) if entry.lfs else ("git", entry.blob_id)
             for entry in entries
@@ -72,8 +84,7 @@ class Remote:
 
     def create(self, private: bool) -> None:
         """Makes the repo if it is not there."""
-        with self._errors():
-            self.api.create_repo(**self._target, private=private, exist_ok=True)
+        self._tried(lambda: self.api.create_repo(**self._target, private=private, exist_ok=True))
 
     def commit(self, folder: Path, changes: Changes, parent: str | None, message: str) -> str:
         """One commit with all adds and deletes. Returns its SHA after the Hub has shown the very bytes of `folder`."""
@@ -81,17 +92,20 @@ class Remote:
 
         operations: list[Any] = [CommitOperationAdd(p, folder / p) for p in (*changes.added, *changes.changed)]
         operations += [CommitOperationDelete(path) for path in changes.deleted]
-        try:
-            with self._errors(), _quiet():
-                info = self.api.create_commit(
-                    **self._target, operations=operations, commit_message=message, parent_commit=parent
-                )
-            sha: str | None = info.oid
-        except HubError:
-            sha = None  # the answer may be lost though the commit was made: ask what is there
+
+        def made() -> str | None:
             there = self.snapshot(None)
-            if there.sha in (None, parent) or difference(folder, there):
-                raise
+            return None if there.sha in (None, parent) or difference(folder, there) else there.sha
+
+        with _quiet():
+            sha = self._tried(
+                lambda: (
+                    self.api.create_commit(
+                        **self._target, operations=operations, commit_message=message, parent_commit=parent
+                    ).oid
+                ),
+                made,
+            )
         there = self.snapshot(sha)
         if there.sha is None or difference(folder, there):
             raise HubError(
@@ -102,8 +116,32 @@ class Remote:
 
     def tag(self, tag: str, sha: str, message: str) -> None:
         """One annotated tag. Tags are never moved."""
-        with self._errors():
+
+        def ask() -> bool:
             self.api.create_tag(**self._target, tag=tag, tag_message=message, revision=sha)
+            return True
+
+        self._tried(ask, lambda: self.snapshot(tag).sha == sha or None)
+
+    def _tried(self, ask: Callable[[], T], done: Callable[[], T | None] = lambda: None) -> T:
+        """What `ask` gives. After a failure `done` says whether it was done all the same; else what passes is asked for
+        again."""
+        wait = FIRST_WAIT
+        for left in reversed(range(TRIES)):
+            try:
+                with self._errors():
+                    given = ask()
+                self._reached = True
+                return given
+            except HubError as failure:
+                found = done()
+                if found is not None:
+                    return found
+                if not isinstance(failure, PassingError) or not left:
+                    raise
+                time.sleep(min(failure.wait or wait, LONGEST_WAIT))
+                wait *= 2
+        raise AssertionError("the last attempt ends in an answer or an error")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -121,11 +159,21 @@ class Remote:
         except (EntryNotFoundError, RevisionNotFoundError, RepositoryNotFoundError):
             raise
         except (httpx.TransportError, ConnectionError, TimeoutError) as error:
-            raise HubError(
-                f"the Hub at {self.endpoint} cannot be reached ({_line(error)}); check HF_ENDPOINT"
-            ) from None
-        except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-            # hf_xet reports its failures as RuntimeError, a refused card arrives as ValueError.
+            said = f"the Hub at {self.endpoint} cannot be reached ({_line(error)}); check HF_ENDPOINT"
+            if isinstance(error, httpx.ConnectError) and not self._reached:  # more likely a wrong address
+                raise HubError(said) from None
+            raise PassingError(said) from None
+        except HfHubHTTPError as error:
+            status, said = error.response.status_code, f"{self.repo} on {self.endpoint}: {_line(error)}"
+            if status >= 500 or status in (408, 429):
+                passing = PassingError(f"{said}; publish again later")
+                passing.wait = _asked_to_wait(error)
+                raise passing from None
+            raise HubError(f"{said}; check token, name and rights") from None
+        except RuntimeError as error:  # as hf_xet reports what it could not upload in several attempts of its own
+            raise PassingError(f"{self.repo} on {self.endpoint}: {_line(error)}; publish again later") from None
+        except (OSError, ValueError) as error:
+            # A refused card arrives as ValueError.
             raise HubError(f"{self.repo} on {self.endpoint}: {_line(error)}; check token, name and rights") from None
 
 
@@ -162,6 +210,12 @@ def git_blob_id(path: Path) -> str:
     """The SHA-1 by which git names a file's contents."""
     data = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _asked_to_wait(error: Any) -> float:
+    """Seconds of a Retry-After header; 0 for none that is a number."""
+    text = error.response.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() else 0.0
 
 
 def _line(error: Exception) -> str:
