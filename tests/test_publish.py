@@ -332,6 +332,7 @@ def test_an_interrupted_publication_goes_on_where_it_stopped(
 
     with monkeypatch.context() as patch:
         patch.setattr(HfApi, "create_tag", cut)
+        patch.setattr(release, "FIRST_WAIT", 0.01)
         with pytest.raises(HubError, match="cannot be reached"):
             publish(run, "acme", "v0.1.0", endpoint=hub.url)
     half = state(hub.url)
