@@ -87,18 +87,21 @@ class Accounts:
         except Refusal as refusal:
             raise ConfigError(refusal.message) from None
         token = f"hf_{secrets.token_urlsafe(32)}"
-        known = self._file() or {"secret": secrets.token_hex(32), "tokens": {}}
-        self._write({**known, "tokens": {**known["tokens"], _digest(token): {"name": name, "role": role}}})
+        with disk.locked(self._path.with_suffix(".lock")):
+            known = self._file() or {"secret": secrets.token_hex(32), "tokens": {}}
+            self._write({**known, "tokens": {**known["tokens"], _digest(token): {"name": name, "role": role}}})
         return token
 
     def revoke(self, name: str) -> int:
         """Forgets all tokens of an account; how many they were. The Hub does not open up when none is left."""
-        known = self._file()
-        left = {sha: entry for sha, entry in known.get("tokens", {}).items() if entry["name"] != name}
-        gone = len(known.get("tokens", {})) - len(left)
-        if not gone:
-            raise ConfigError(f"no account is called {name!r}; there are {', '.join(sorted(self.names())) or 'none'}")
-        self._write({**known, "tokens": left})
+        with disk.locked(self._path.with_suffix(".lock")):
+            known = self._file()
+            left = {sha: entry for sha, entry in known.get("tokens", {}).items() if entry["name"] != name}
+            gone = len(known.get("tokens", {})) - len(left)
+            if not gone:
+                names = ", ".join(sorted(self.names())) or "none"
+                raise ConfigError(f"no account is called {name!r}; there are {names}")
+            self._write({**known, "tokens": left})
         return gone
 
     def _write(self, known: dict[str, Any]) -> None:

@@ -99,6 +99,11 @@ class Discussions:
 
         return self._change(number, change)
 
+    def check_open(self, number: int) -> None:
+        """400 for a pull request that is merged or closed."""
+        if (status := self.find(number)["status"]) not in OPEN:
+            raise bad_request(f"Pull request {number} is {status}; open a new one")
+
     def committed(self, number: int, who: str, subject: str, oid: str) -> None:
         """Notes a commit on a pull request's branch."""
         self._change(number, lambda found: _event("commit", who, {"subject": subject, "oid": oid}))

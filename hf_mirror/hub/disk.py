@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hf_mirror.hub.refusals import Refusal
+
 
 def sync_folder(folder: Path) -> None:
     """Makes a rename or a link inside `folder` survive a power cut."""
@@ -81,7 +83,15 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file at `path`: one writer at a time, between threads and between processes."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Holds the lock file at `path`: one writer at a time, between threads and between processes. 404 where the repo
+    around it went away, or became another one, while this waited."""
+    try:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise FileNotFoundError
+            yield
+    except FileNotFoundError:
+        if path.parent.exists() and path.exists():
+            raise
+        raise Refusal(404, "The repository is not there any more", "RepoNotFound") from None

@@ -38,16 +38,18 @@ def collect(root: Path, dry_run: bool = False) -> dict[str, int]:
                 if link.name not in here and not dry_run:
                     link.unlink()
         kept = freed = 0
+        unused = []
         for path in _objects(large_files.objects):
             if path.name in used:
                 kept += 1
-                continue
-            removed, freed = removed + 1, freed + path.stat().st_size
-            if not dry_run:
-                path.unlink()
-        if removed and not dry_run:
-            # Clients remember which chunks a store holds. It makes itself a new name when it is opened without one.
+            else:
+                unused.append(path)
+                removed, freed = removed + 1, freed + path.stat().st_size
+        if unused and not dry_run:
+            # First: clients remember which chunks a store holds. Without this folder it makes itself a new name.
             shutil.rmtree(root / "xet", ignore_errors=True)
+            for path in unused:
+                path.unlink()
     return {"kept": kept, "removed": removed, "freed_bytes": freed}
 
 

@@ -110,7 +110,8 @@ def blob_data(git: pygit2.Repository, oid: Any) -> bytes:
 
 def has_ref(git: pygit2.Repository, name: str) -> bool:
     """Whether a full reference exists; no for a name that git would not take at all."""
-    return pygit2.reference_is_valid_name(name) and name in git.references
+    plain = name.isprintable()  # the C library below ends a name at a NUL
+    return plain and pygit2.reference_is_valid_name(name) and name in git.references
 
 
 def find_commit(git: pygit2.Repository, revision: str) -> pygit2.Commit:

@@ -115,6 +115,11 @@ class LargeFiles:
         sync_folder(target.parent)
         return draft.sha256
 
+    @staticmethod
+    def is_linked(git_folder: Path, oid: str) -> bool:
+        """Whether a repo uses the object, or did in history that was squashed since."""
+        return (git_folder / "lfs" / "objects" / oid[:2] / oid[2:4] / oid).exists()
+
     def link_into(self, git_folder: Path, oid: str) -> None:
         """Makes the object visible to `git lfs` in one repo: a hard link, or a copy where links are not possible.
 

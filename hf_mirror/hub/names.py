@@ -58,7 +58,8 @@ def check_folder(path: str) -> str:
 def check_ref(prefix: str, name: str) -> str:
     """The full name of a new branch or tag (`refs/heads/x`), or 400 when git would not take it."""
     full = f"{prefix}{name}"
-    if name.startswith("-") or is_sha(name) or not pygit2.reference_is_valid_name(full):
+    odd = name.startswith(("-", "refs/")) or not name.isprintable()
+    if odd or is_sha(name) or not pygit2.reference_is_valid_name(full):
         raise bad_request(f"Invalid reference name: {name[:200]!r}")
     return full
 

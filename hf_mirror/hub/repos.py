@@ -86,8 +86,8 @@ class Repos:
         shutil.rmtree(self._trash, ignore_errors=True)
         self._trash.mkdir()
 
-    def find(self, kind: str, namespace: str, name: str) -> Repo:
-        """The repo of this name, or 404."""
+    def find(self, kind: str, namespace: str, name: str, follow: bool = True) -> Repo:
+        """The repo of this name, or of what it was moved to (`follow`); or 404."""
         repo_id = f"{namespace}/{name}"
         try:
             check_repo_id(namespace, name)
@@ -97,7 +97,7 @@ class Repos:
         seen: set[str] = set()
         while not (repo.folder / "hub.json").exists():
             moved = _moved(repo.folder)
-            if repo.repo_id in seen or not moved.exists():
+            if not follow or repo.repo_id in seen or not moved.exists():
                 raise no_repo(kind, repo_id)
             seen.add(repo.repo_id)
             there = disk.read_json(moved)["to"]
@@ -126,14 +126,15 @@ class Repos:
         disk.sync_all(draft)
         repo.folder.parent.mkdir(exist_ok=True)
         try:
-            draft.rename(repo.folder)
+            with disk.locked(self.root / "repos.lock"):
+                draft.rename(repo.folder)
+                _moved(repo.folder).unlink(missing_ok=True)
         except OSError as error:
             shutil.rmtree(draft)
             if not repo.folder.exists():
                 raise
             message = f"You already created this {kind[:-1]} repo: {repo_id}"
             raise Refusal(409, message, url=repo.url(base)) from error
-        _moved(repo.folder).unlink(missing_ok=True)
         disk.sync_folder(repo.folder.parent)
         return repo
 
@@ -143,7 +144,7 @@ class Repos:
         namespace, _, name = to.partition("/")
         check_repo_id(namespace, name)
         there = self.root / repo.kind / namespace / f"{name}.git"
-        with disk.locked(repo.folder / "hub.lock"):
+        with disk.locked(self.root / "repos.lock"), disk.locked(repo.folder / "hub.lock"):
             if there.exists():
                 raise Refusal(409, f"Cannot move {repo.repo_id}: {to} already exists")
             there.parent.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub.discussions import OPEN, Discussions
 from hf_mirror.hub.refusals import Refusal, bad_request
-from hf_mirror.hub.web import check_writer, flag, part, repo_of
+from hf_mirror.hub.web import check_gate, check_writer, flag, part, repo_of
 
 PAGE = 50
 
@@ -39,7 +39,10 @@ def create(request: Request, body: dict[str, Any]) -> Response:
 
 def details(request: Request) -> Response:
     """GET …/discussions/{n}."""
-    return JSONResponse(Discussions(repo_of(request)).details(_number(request), flag(request.query_params.get("diff"))))
+    repo, diff = repo_of(request), flag(request.query_params.get("diff"))
+    if diff:
+        check_gate(request, repo)  # a diff is files
+    return JSONResponse(Discussions(repo).details(_number(request), diff))
 
 
 def change(request: Request, body: dict[str, Any]) -> Response:

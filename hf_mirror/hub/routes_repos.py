@@ -54,7 +54,7 @@ def delete(request: Request, body: dict[str, Any]) -> Response:
     """DELETE /api/repos/delete."""
     repos = hub_of(request).repos
     namespace, name = _name(request, body)
-    repos.delete(repos.find(kind_of(body.get("type")), namespace, name))
+    repos.delete(repos.find(kind_of(body.get("type")), namespace, name, follow=False))
     return JSONResponse({})
 
 

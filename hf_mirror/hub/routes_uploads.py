@@ -117,11 +117,13 @@ def _commit(request: Request, lines: Path) -> Response:
         branch = branch_of(number)
         try:
             oid = commits.commit(repo.folder, branch, large_files, _lines(lines))
-        except Refusal:
+        except Exception:
             room.discard(number)
             raise
         room.set_status(number, who, "open")
     else:
+        if number is not None:
+            room.check_open(number)
         oid = commits.commit(repo.folder, branch, large_files, _lines(lines))
     base = repo.url(base_url(request))
     if number is not None:
@@ -170,7 +172,9 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
     answers = []
     for wanted in _objects(body, "objects"):
         oid = check_sha256(wanted.get("oid"))
-        held = hub.large_files.size(oid)
+        # Others' files are not handed out: their repos may be private or gated.
+        known = upload or hub.large_files.is_linked(repo.folder, oid)
+        held = hub.large_files.size(oid) if known else None
         answer: dict[str, Any] = {"oid": oid, "size": wanted.get("size", held or 0)}
         if upload and held is None:
             word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS)

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,23 @@ def test_other_machines_may_come_where_there_are_tokens(tmp_path: Path) -> None:
         check_host("0.0.0.0", tmp_path)
     Accounts(tmp_path).add("ann", "write")
     check_host("0.0.0.0", tmp_path)
+
+
+def test_a_repo_hands_out_its_own_files_alone(repos: EmbeddedHub) -> None:
+    """Faulty variant: any repo's batch gives any file of the Hub, and a diff those of a gated one."""
+    ann = api(repos, "ann")
+    for name in ("ann/secret", "ann/gate"):
+        ann.upload_file(path_or_fileobj=LARGE + name.encode(), path_in_repo="own.bin", repo_id=name)
+        entry = next(f for f in ann.list_repo_tree(name) if f.path == "own.bin")
+        wanted = {"operation": "download", "objects": [{"oid": entry.lfs.sha256}]}
+        answer = httpx.post(f"{repos.url}/ann/open.git/info/lfs/objects/batch", json=wanted).json()["objects"][0]
+        assert answer["error"]["code"] == 404 and answer["size"] == 0 and "actions" not in answer
+    ann.upload_file(path_or_fileobj=b"new", path_in_repo="small.txt", repo_id="ann/gate", create_pr=True)
+    address = f"{repos.url}/api/models/ann/gate/discussions/1"
+    assert httpx.get(address).status_code == 200 and httpx.get(f"{address}?diff=1").status_code == 401
+
+
+def test_tokens_that_are_made_at_once_are_all_known(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(lambda i: Accounts(tmp_path).add(f"a{i}", "read"), range(24)))
+    assert [Accounts(tmp_path).find(f"Bearer {token}").name for token in tokens] == [f"a{i}" for i in range(24)]

@@ -320,3 +320,14 @@ def test_requests_of_another_shape_are_refused(web: httpx.Client) -> None:
         ("/api/validate-yaml", {}),
     ]:
         assert web.post(url, json=body).status_code == 400, url
+
+
+def test_names_that_end_early_name_nothing(web: httpx.Client, api: HfApi) -> None:
+    """Faulty variant: the library below reads `main` where a NUL follows, and the branch is gone."""
+    api.create_repo("ns/nul")
+    base = "/api/models/ns/nul"
+    assert web.delete(f"{base}/branch/main%00x").status_code == 404
+    assert web.get(f"{base}/tree/main%00x").status_code == 404
+    for name in ("main%00x", "refs%2Fpr%2F2", "refs%2Fheads%2Fmain"):
+        assert web.post(f"{base}/branch/{name}", json={}).status_code == 400
+    assert api.model_info("ns/nul").sha and "ns/nul" in {model.id for model in api.list_models()}

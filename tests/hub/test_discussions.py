@@ -75,6 +75,7 @@ def test_a_commit_may_be_a_pull_request(api: HfApi, repo: str, tmp_path: Path) -
     path = api.hf_hub_download(repo, "large.bin", repo_type="dataset", cache_dir=tmp_path)
     assert Path(path).read_bytes() == LARGE
     for again in (lambda: api.merge_pull_request(repo, 1, repo_type="dataset"),
+                  lambda: put(api, repo, "d.txt", b"late", revision="refs/pr/1"),
                   lambda: api.change_discussion_status(repo, 1, "closed", repo_type="dataset")):  # fmt: skip
         with pytest.raises(HfHubHTTPError, match="Bad request"):
             again()

@@ -92,6 +92,8 @@ def test_a_repo_is_found_under_its_old_and_its_new_name(hub: EmbeddedHub, tmp_pa
         assert Path(found).read_bytes() == content(1)
     api.move_repo("team/newer", "ns/old")  # back again
     assert api.model_info("team/new").id == "ns/old"
+    with pytest.raises(RepositoryNotFoundError):
+        api.delete_repo("team/new")  # a name that only points to it
     api.delete_repo("ns/old")
     for name in ("ns/old", "team/new", "team/newer"):
         with pytest.raises(RepositoryNotFoundError):
