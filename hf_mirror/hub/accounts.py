@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -118,8 +119,8 @@ class Accounts:
         if self.everybody:
             return True
         until, _, mac = (word or "").partition(".")
-        fresh = until.isdecimal() and int(until) >= time.time()
-        return fresh and hmac.compare_digest(mac, self._mac(what, until))
+        fresh = re.fullmatch(r"[0-9]{10}", until) and int(until) >= time.time()
+        return bool(fresh) and hmac.compare_digest(mac.encode(), self._mac(what, until).encode())
 
     def _mac(self, what: str, until: str) -> str:
         secret = self._file().get("secret", "")

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub.discussions import OPEN, Discussions
 from hf_mirror.hub.refusals import Refusal, bad_request
-from hf_mirror.hub.web import check_gate, check_writer, flag, part, repo_of
+from hf_mirror.hub.web import check_gate, check_writer, flag, part, repo_of, whole
 
 PAGE = 50
 
@@ -25,8 +25,7 @@ def listing(request: Request) -> Response:
         and (status == "all" or (found["status"] in OPEN) == (status == "open"))
         and (author is None or found["author"]["name"] == author)
     ]
-    number = query.get("p", "0")
-    start = int(number) * PAGE if number.isdecimal() else 0
+    start = (whole(query.get("p")) or 0) * PAGE
     return JSONResponse({"discussions": rows[start : start + PAGE], "count": len(rows), "start": start})
 
 
@@ -67,6 +66,7 @@ def change(request: Request, body: dict[str, Any]) -> Response:
 
 def _number(request: Request) -> int:
     text = part(request, "number")
-    if not text.isdecimal():
+    number = whole(text)
+    if number is None:
         raise bad_request(f"Invalid number of a discussion: {text[:50]!r}")
-    return int(text)
+    return number

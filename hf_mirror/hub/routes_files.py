@@ -24,6 +24,7 @@ from hf_mirror.hub.web import (
     repo_of,
     send,
     snapshot_of,
+    whole,
 )
 
 PAGE, EXPANDED_PAGE = 1000, 50
@@ -36,7 +37,7 @@ def tree(request: Request) -> Response:
     expand = flag(query.get("expand"))
     if not expand:
         return page(request, [tree_entry(entry) for entry in entries], PAGE)
-    start = int(query.get("cursor") or 0) if (query.get("cursor") or "0").isdecimal() else 0
+    start = whole(query.get("cursor")) or 0
     dated = _dated(snapshot, entries[start : start + EXPANDED_PAGE])
     rows = [*entries[:start], *dated, *entries[start + EXPANDED_PAGE :]]
     return page(request, rows, EXPANDED_PAGE)

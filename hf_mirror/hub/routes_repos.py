@@ -24,6 +24,7 @@ from hf_mirror.hub.web import (
     part,
     repo_of,
     snapshot_of,
+    whole,
 )
 
 PAGE = 1000
@@ -90,8 +91,7 @@ def listing(request: Request) -> Response:
         if wanted <= set(row["tags"]):
             rows.append(row)
     rows.sort(key=lambda row: row["lastModified"], reverse=query.get("direction", "-1") == "-1")
-    limit = query.get("limit", "")
-    return page(request, rows, min(int(limit), PAGE) if limit.isdecimal() and int(limit) else PAGE)
+    return page(request, rows, min(whole(query.get("limit")) or PAGE, PAGE))
 
 
 _SHORT = ["author", "sha", "createdAt", "private", "gated", "disabled", "downloads", "likes", "pipeline_tag",

@@ -31,6 +31,7 @@ from hf_mirror.hub.web import (
     receive,
     repo_of,
     snapshot_of,
+    whole,
 )
 from hf_mirror.hub.xet import MAX_SHARD, MAX_XORB
 
@@ -136,8 +137,7 @@ def _commit(request: Request, lines: Path) -> Response:
 
 def _pull_request(branch: str) -> int | None:
     """The number of the pull request that a branch belongs to."""
-    number = branch.removeprefix("refs/pr/")
-    return int(number) if branch.startswith("refs/pr/") and number.isdecimal() else None
+    return whole(branch.removeprefix("refs/pr/")) if branch.startswith("refs/pr/") else None
 
 
 def _title(lines: Path) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from hf_mirror.hub.repos import Repo, Repos
 
 MAX_JSON = 32 * 1024 * 1024
 BLOCK = 1024 * 1024
+DIGITS = 18  # of a number in a request: more bytes than there are
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,19 @@ async def receive(request: Request, draft: Draft, limit: int) -> None:
 def page(request: Request, rows: list[Any], size: int) -> JSONResponse:
     """The rows from `cursor` on, at most `size` of them, with a `Link` to the next page while there are more."""
     text = request.query_params.get("cursor") or "0"
-    if not text.isdecimal():
+    start, headers = whole(text), {}
+    if start is None:
         raise bad_request(f"Invalid cursor {text[:100]!r}")
-    start, headers = int(text), {}
     if start + size < len(rows):
         rest = [(key, value) for key, value in request.query_params.multi_items() if key != "cursor"]
         query = urlencode([*rest, ("cursor", str(start + size))])
         headers["Link"] = f'<{base_url(request)}{request.scope["path"]}?{query}>; rel="next"'
     return JSONResponse(rows[start : start + size], headers=headers)
+
+
+def whole(text: str | None) -> int | None:
+    """A number of 0 or more in a query or a path; None for what is none, or longer than any that means something."""
+    return int(text) if text and text.isdecimal() and len(text) <= DIGITS else None
 
 
 def flag(text: str | None) -> bool:
@@ -186,7 +192,7 @@ def wanted_range(header: str | None, size: int) -> tuple[int, int] | None:
 
     Several ranges at once, and what is not understood, get the whole file, as RFC 9110 §14.2 allows.
     """
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", (header or "").strip())
+    match = re.fullmatch(rf"bytes=([0-9]{{0,{DIGITS}}})-([0-9]{{0,{DIGITS}}})", (header or "").strip())
     if not match or match.groups() == ("", ""):
         return None
     if match[1]:

@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 MODEL = "made-up"
 CONTEXT = 4000
+NAMES = {"other model": "something else", "dated": f"{MODEL}-2026-01-31", "nobody": None}  # by fault
 WORDS = ("I", "would", "take", "this", "one", "since", "it", "is", "like", "other", "quiet", "and", "long", "films")
 
 
@@ -117,7 +118,7 @@ class Server:
         text = {"parts": [{"type": "text", "text": text}], "a number": 7, "half a pair": "\ud83d"}.get(fault, text)
         answer = {
             "id": "x", "object": "chat.completion", "created": 1,
-            "model": {"other model": "something else", "dated": f"{MODEL}-2026-01-31"}.get(fault, body["model"]),
+            "model": NAMES.get(fault, body["model"]),
             "choices": [] if fault == "no choices" else [
                 {"index": 0, "message": {"role": "assistant", "content": text},
                  "finish_reason": "length" if len(words) > limit else "stop"}

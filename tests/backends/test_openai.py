@@ -160,6 +160,8 @@ def test_odd_answers_are_taken_for_what_they_are(server: Any) -> None:
 
 def test_the_dated_name_is_the_revision_and_stays(server: Any) -> None:
     assert backend().revision == "as served"
+    server.faults = ["nobody"]
+    assert backend().revision == "as served"
     server.faults = ["dated"]
     asked = backend()
     assert asked.revision == f"{MODEL}-2026-01-31"

@@ -192,3 +192,20 @@ def test_tokens_that_are_made_at_once_are_all_known(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         tokens = list(pool.map(lambda i: Accounts(tmp_path).add(f"a{i}", "read"), range(24)))
     assert [Accounts(tmp_path).find(f"Bearer {token}").name for token in tokens] == [f"a{i}" for i in range(24)]
+
+
+def test_odd_words_and_numbers_are_no_failures(repos: EmbeddedHub) -> None:
+    """Faulty variant: whoever asks makes the server fail."""
+    digits, oid = "9" * 5000, "0" * 64
+    with httpx.Client(base_url=repos.url) as web:
+        for word in (f"{digits}.aa", "9999999999.%C3%A9", "9999999999", ".", "%00"):
+            assert web.get(f"/lfs/{oid}?word={word}").status_code == 401
+        api = "/api/models/ann/open"
+        for path, status in (
+            (f"{api}/discussions/{digits}", 400), (f"{api}/discussions?p={digits}", 200),
+            (f"{api}/tree/main?cursor={digits}", 400), (f"{api}/tree/main?cursor={digits}&expand=1", 400),
+            (f"/api/models?limit={digits}", 200),
+        ):  # fmt: skip
+            assert web.get(path).status_code == status, path[:60]
+        whole = web.get("/ann/open/resolve/main/small.txt", headers={"Range": f"bytes={digits}-"})
+        assert (whole.status_code, whole.content) == (200, b"hello")

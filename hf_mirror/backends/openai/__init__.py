@@ -44,7 +44,8 @@ class OpenAIBackend:
         self.model = model
         self._answers_as = ""
         list(self._endpoint.each([self._greet], GREETING_RETRIES))
-        self.revision = revision or (self._answers_as if self._answers_as != model else "as served")
+        dated = self._answers_as not in ("", model)  # some servers do not say who answers
+        self.revision = revision or (self._answers_as if dated else "as served")
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Samples `n` answers per request; see `Backend`. A sample that the server refuses, or fails on for good while

@@ -55,13 +55,11 @@ class LanguageModel:
 
     def select(self, cache: Any, rows: torch.Tensor) -> None:
         """Leaves a copy of the cache's row for each of `rows`."""
-        try:
-            if any(_has_state(layer) for layer in cache.layers):
-                raise NotImplementedError
-            cache.batch_select_indices(rows)
-        except (AttributeError, NotImplementedError):
+        layers = getattr(cache, "layers", None)
+        if layers is None or not all(_can_select(layer) for layer in layers):
             kind = type(self.lm).__name__
-            raise ConfigError(f"{self.name} is a {kind}, whose memory rows cannot share; use backend vllm") from None
+            raise ConfigError(f"{self.name} is a {kind}, whose memory rows cannot share; use backend vllm")
+        cache.batch_select_indices(rows)
 
     def pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask, both [rows, longest row]."""
@@ -75,6 +73,8 @@ class LanguageModel:
         return ids.to(self.lm.device), mask.to(self.lm.device)
 
 
-def _has_state(layer: Any) -> bool:
-    """Whether a layer remembers more than keys and values, which selecting rows would leave as it is."""
-    return any(kind.__name__.startswith("LinearAttention") for kind in type(layer).__mro__)
+def _can_select(layer: Any) -> bool:
+    """Whether selecting rows selects all that a layer remembers: of linear attention its states would stay as they
+    are."""
+    linear = any(kind.__name__.startswith("LinearAttention") for kind in type(layer).__mro__)
+    return hasattr(layer, "batch_select_indices") and not linear
