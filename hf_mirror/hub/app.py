@@ -21,6 +21,7 @@ from hf_mirror.hub import routes_discussions as discussions
 from hf_mirror.hub import routes_files as files
 from hf_mirror.hub import routes_repos as repos
 from hf_mirror.hub import routes_uploads as uploads
+from hf_mirror.hub.accounts import Accounts
 from hf_mirror.hub.names import KINDS
 from hf_mirror.hub.refusals import Refusal, no_repo
 from hf_mirror.hub.web import Hub, check_writer, kind_from, part, with_json
@@ -137,6 +138,9 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    repo = getattr(request.state, "repo", None)
+    if repo is not None and not repo.is_there():
+        return Refusal(404, f"{repo.repo_id} was deleted or moved meanwhile", "RepoNotFound").response()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refusal(507, "The Hub's disk is full; free some space and send the request again").response()
     traceback.print_exception(error)
@@ -147,10 +151,7 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Refusal(400, "The client hung up before the request was complete").response()
 
 
-_HANDLERS = {Refusal: _refused, HTTPException: _no_route, ClientDisconnect: _gone, OSError: _failed, Exception: _failed}
-
-
-def build(root: Path, on_start: Callable[[], Awaitable[None]]) -> ASGIApp:
+def build(root: Path, accounts: Accounts, on_start: Callable[[], Awaitable[None]]) -> ASGIApp:
     """The Hub on a folder as an ASGI application; `on_start` runs once, when it is about to serve."""
 
     @asynccontextmanager
@@ -167,5 +168,5 @@ def build(root: Path, on_start: Callable[[], Awaitable[None]]) -> ASGIApp:
     }
     app = Starlette(routes=_routes(), exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
-    app.state.hub = Hub.open(root)
+    app.state.hub = Hub.open(root, accounts)
     return RawPath(app)

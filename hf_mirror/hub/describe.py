@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
-import yaml
-
+from hf_mirror.hub.cards import card_data, eval_results
 from hf_mirror.hub.gitread import Entry, Snapshot, commit_date
 from hf_mirror.hub.repos import Repo
 
@@ -23,35 +22,6 @@ _TAG_FIELDS = {
 _ALWAYS = {"_id", "id", "modelId"}
 
 
-def front_matter(text: str) -> str | None:
-    """The YAML between the two `---` lines that open a card, or None when there is none."""
-    head, _, rest = text.lstrip("\ufeff").partition("\n")
-    if head.rstrip() != "---":
-        return None
-    block, found, _ = f"\n{rest}".partition("\n---")
-    return block if found else None
-
-
-@lru_cache(maxsize=256)
-def card_data(readme: bytes) -> dict[str, Any]:
-    """The metadata of a card; empty when there is none or it does not parse. Dates become text, as in JSON."""
-    block = front_matter(readme.decode("utf-8", "replace"))
-    try:
-        found = yaml.load(block or "", Loader=_PlainLoader)
-    except yaml.YAMLError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that leaves dates as text, since JSON has none."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, regexp) for tag, regexp in rules if tag != "tag:yaml.org,2002:timestamp"]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def tags_of(card: dict[str, Any]) -> list[str]:
     """The tags that a repo can be filtered by, from its card."""
     found: list[str] = [str(card[key]) for key in ("library_name", "pipeline_tag") if card.get(key)]
@@ -61,8 +31,11 @@ def tags_of(card: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def repo_info(repo: Repo, snapshot: Snapshot, blobs: bool = False, expand: list[str] | None = None) -> dict[str, Any]:
-    """All fields that `model_info`, `dataset_info` and `space_info` read, or only those in `expand`."""
+def repo_info(
+    repo: Repo, snapshot: Snapshot, readable: bool, blobs: bool = False, expand: list[str] | None = None
+) -> dict[str, Any]:
+    """All fields that `model_info`, `dataset_info` and `space_info` read, or only those in `expand`. Results are shown
+    where the files of the repo are `readable` for who asks."""
     settings, card = repo.settings(), card_data(snapshot.read("README.md") or b"")
     info: dict[str, Any] = {
         "_id": snapshot.sha[:24],
@@ -91,7 +64,8 @@ def repo_info(repo: Repo, snapshot: Snapshot, blobs: bool = False, expand: list[
         info["siblings"] = [sibling(entry, blobs) for entry in snapshot.files()]
     if repo.kind == "models" and (not expand or "evalResults" in expand):
         info["evalResults"] = [
-            {"filename": name, "verified": False, "data": row} for name, row in eval_results(snapshot)
+            {"filename": name, "verified": False, "data": row}
+            for name, row in (eval_results(snapshot) if readable else ())
         ]
     return info if not expand else {key: info[key] for key in info if key in _ALWAYS or key in expand}
 
@@ -124,50 +98,28 @@ def _lfs(entry: Entry, hash_key: str) -> dict[str, Any]:
     return {"lfs": {hash_key: entry.lfs.oid, "size": entry.lfs.size, "pointerSize": len(entry.lfs.encode())}}
 
 
-def eval_results(snapshot: Snapshot) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of `.eval_results/*.yaml`, each with its file; those without dataset, task or value are left out."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    names = [entry.path for entry in snapshot.files() if entry.path.startswith(".eval_results/")]
-    for name in names:
-        if not name.endswith((".yaml", ".yml")):
-            continue
-        try:
-            found = yaml.load(snapshot.read(name) or b"", Loader=_PlainLoader)
-        except yaml.YAMLError:
-            continue
-        rows += [(name, row) for row in (found if isinstance(found, list) else []) if _is_result(row)]
-    return rows
-
-
-def _is_result(row: Any) -> bool:
-    dataset = row.get("dataset") if isinstance(row, dict) else None
-    return isinstance(dataset, dict) and "id" in dataset and "task_id" in dataset and "value" in row
-
-
-def leaderboard(models: list[tuple[Repo, Snapshot]], dataset_id: str, base_model_only: bool) -> list[dict[str, Any]]:
-    """Models ranked by their best value on a benchmark dataset, highest first; equal values by name.
+def best_result(
+    repo: Repo, snapshot: Snapshot, is_asked: Callable[[str], bool], base_model_only: bool
+) -> dict[str, Any] | None:
+    """A model's row of a leaderboard: its best value on the dataset that is asked for; None where it has none.
 
     With `base_model_only` (the Hub's default), models whose card names a `base_model` are left out.
     """
-    best: dict[str, dict[str, Any]] = {}
-    for repo, snapshot in models:
-        if base_model_only and card_data(snapshot.read("README.md") or b"").get("base_model"):
-            continue
-        for name, row in eval_results(snapshot):
-            value = row["value"]
-            if row["dataset"]["id"] != dataset_id or isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            if repo.repo_id not in best or value > best[repo.repo_id]["value"]:
-                best[repo.repo_id] = {
-                    "modelId": repo.repo_id,
-                    "value": value,
-                    "filename": name,
-                    "verified": False,
-                    "source": row.get("source"),
-                    "author": user(repo.namespace),
-                }
-    rows = sorted(best.values(), key=lambda row: (-row["value"], row["modelId"]))
-    return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
+    if base_model_only and card_data(snapshot.read("README.md") or b"").get("base_model"):
+        return None
+    numbers = [(name, row) for name, row in eval_results(snapshot) if type(row["value"]) in (int, float)]
+    found = [(name, row) for name, row in numbers if is_asked(row["dataset"]["id"])]
+    if not found:
+        return None
+    name, row = max(found, key=lambda pair: pair[1]["value"])
+    return {
+        "modelId": repo.repo_id,
+        "value": row["value"],
+        "filename": name,
+        "verified": False,
+        "source": row.get("source"),
+        "author": user(repo.namespace),
+    }
 
 
 def user(name: str) -> dict[str, Any]:

@@ -33,6 +33,10 @@ class Repo:
         """The part before the slash."""
         return self.repo_id.partition("/")[0]
 
+    def is_there(self) -> bool:
+        """Whether it was neither deleted nor moved meanwhile."""
+        return (self.folder / "hub.json").exists()
+
     def settings(self) -> dict[str, Any]:
         """`hub.json`: private, gated, created_at, and `sdk` for a Space."""
         return disk.read_json(self.folder / "hub.json")
@@ -49,13 +53,11 @@ class Repo:
         with disk.locked(self.folder / "hub.lock"):
             disk.write_json(self.folder / "hub.json", self.settings() | wanted)
 
-    def let_in(self, name: str) -> None:
+    def let_in(self, account_id: str) -> None:
         """Lets an account past the gate."""
-        if not name:
-            raise bad_request("The field 'user' must name an account")
         with disk.locked(self.folder / "hub.lock"):
             settings = self.settings()
-            granted = sorted({*settings.get("granted", []), name})
+            granted = sorted({*settings.get("granted", []), account_id})
             disk.write_json(self.folder / "hub.json", settings | {"granted": granted})
 
     def url(self, base: str) -> str:
@@ -95,7 +97,7 @@ class Repos:
             raise no_repo(kind, repo_id) from None
         repo = Repo(kind, repo_id, self.root / kind / namespace / f"{name}.git")
         seen: set[str] = set()
-        while not (repo.folder / "hub.json").exists():
+        while not repo.is_there():
             moved = _moved(repo.folder)
             if not follow or repo.repo_id in seen or not moved.exists():
                 raise no_repo(kind, repo_id)
@@ -104,12 +106,21 @@ class Repos:
             repo = Repo(kind, there, self.root / kind / f"{there}.git")
         return repo
 
+    def current(self, kind: str, repo_id: str) -> str:
+        """The name that the repo of a name has now; the same where there is none."""
+        namespace, _, name = repo_id.partition("/")
+        try:
+            return self.find(kind, namespace, name).repo_id
+        except Refusal:
+            return repo_id
+
     def all(self, kind: str) -> Iterator[Repo]:
         """Every repo of a kind, by name."""
         base = self.root / kind
         for folder in sorted(base.glob("*/*.git")):
-            if (folder / "hub.json").exists():
-                yield Repo(kind, folder.relative_to(base).as_posix().removesuffix(".git"), folder)
+            repo = Repo(kind, folder.relative_to(base).as_posix().removesuffix(".git"), folder)
+            if repo.is_there():
+                yield repo
 
     def create(self, kind: str, namespace: str, name: str, payload: dict[str, Any], base: str) -> Repo:
         """A new repo with one commit that holds `.gitattributes`; 409 with its `url` when the name is taken.

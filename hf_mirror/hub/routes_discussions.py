@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub.discussions import OPEN, Discussions
 from hf_mirror.hub.refusals import Refusal, bad_request
-from hf_mirror.hub.web import check_gate, check_writer, flag, part, repo_of, whole
+from hf_mirror.hub.web import account_of, check_gate, check_writer, flag, part, repo_of, whole
 
 PAGE = 50
 
@@ -40,7 +40,7 @@ def details(request: Request) -> Response:
     """GET …/discussions/{n}."""
     repo, diff = repo_of(request), flag(request.query_params.get("diff"))
     if diff:
-        check_gate(request, repo)  # a diff is files
+        check_gate(repo, account_of(request))  # a diff is files
     return JSONResponse(Discussions(repo).details(_number(request), diff))
 
 

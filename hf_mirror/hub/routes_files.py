@@ -13,9 +13,10 @@ from hf_mirror.hub.gitread import Entry, Snapshot, last_commits
 from hf_mirror.hub.names import check_folder, check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, no_entry
 from hf_mirror.hub.web import (
+    account_of,
     body_of,
     check_gate,
-    check_signed,
+    find_repo,
     flag,
     hub_of,
     json_body,
@@ -73,7 +74,7 @@ def _paths_info(request: Request, paths: list[str], expand: bool) -> Response:
 def resolve(request: Request) -> Response:
     """HEAD or GET /[{kind}/]{id}/resolve/{rev}/{path}, whole or in part."""
     hub, snapshot = hub_of(request), snapshot_of(request)
-    check_gate(request, repo_of(request))
+    check_gate(repo_of(request), account_of(request))
     path = check_path(part(request, "path"))
     headers = {"X-Repo-Commit": snapshot.sha}
     try:
@@ -95,10 +96,15 @@ def resolve(request: Request) -> Response:
 
 
 def large_file(request: Request) -> Response:
-    """GET /lfs/{sha256}: where `git lfs` downloads from, with the word that the batch gave for it."""
-    large_files, oid = hub_of(request).large_files, check_sha256(part(request, "oid"))
-    check_signed(request, f"download {oid}", request.query_params.get("word"))
-    size = large_files.size(oid)
+    """GET /lfs/{sha256}: where `git lfs` downloads from, with the word that the batch of a repo gave for it. Whoever
+    the word was given to must still have a right to that repo."""
+    hub, oid = hub_of(request), check_sha256(part(request, "oid"))
+    named = request.query_params.get("repo", "")
+    account = hub.accounts.bearer(f"download {oid} {named}", request.query_params.get("word"))
+    kind, namespace, name = [*named.split("/"), "", "", ""][:3]
+    repo = find_repo(request, account, kind, namespace, name)
+    check_gate(repo, account)
+    size = hub.large_files.size(oid) if hub.large_files.is_linked(repo.folder, oid) else None
     if size is None:
-        raise Refusal(404, f"There is no large file {oid}")
-    return send(request, large_files.path(oid), size, {"ETag": f'"{oid}"'})
+        raise Refusal(404, f"There is no large file {oid} in {named}")
+    return send(request, hub.large_files.path(oid), size, {"ETag": f'"{oid}"'})

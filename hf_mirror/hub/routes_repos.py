@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, TypeVar
 
-import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub import commits, describe
+from hf_mirror.hub.cards import YamlError, front_matter, read_yaml
 from hf_mirror.hub.gitread import Snapshot, commit_date, history, references
 from hf_mirror.hub.names import kind_of
 from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.repos import Repo
 from hf_mirror.hub.web import (
     account_of,
     base_url,
@@ -20,6 +23,7 @@ from hf_mirror.hub.web import (
     flag,
     hub_of,
     kind_from,
+    may_read,
     page,
     part,
     repo_of,
@@ -28,6 +32,7 @@ from hf_mirror.hub.web import (
 )
 
 PAGE = 1000
+T = TypeVar("T")
 
 
 def whoami(request: Request) -> Response:
@@ -70,28 +75,42 @@ def move(request: Request, body: dict[str, Any]) -> Response:
 def info(request: Request) -> Response:
     """GET /api/{kind}/{id}[/revision/{rev}]."""
     query, repo, snapshot = request.query_params, repo_of(request), snapshot_of(request)
-    return JSONResponse(describe.repo_info(repo, snapshot, flag(query.get("blobs")), query.getlist("expand")))
+    readable, blobs = may_read(account_of(request), repo), flag(query.get("blobs"))
+    return JSONResponse(describe.repo_info(repo, snapshot, readable, blobs, query.getlist("expand")))
 
 
 def listing(request: Request) -> Response:
     """GET /api/{kind}: the repos that match `author`, `search` and every `filter`, newest change first."""
-    query, kind = request.query_params, kind_from(request)
+    query, kind, account = request.query_params, kind_from(request), account_of(request)
     search, author = query.get("search", "").lower(), query.get("author")
     wanted = {tag for text in query.getlist("filter") for tag in text.split(",") if tag}
     expand = query.getlist("expand") or ([] if flag(query.get("full")) else _SHORT)
     expand = expand and [*expand, "tags", "lastModified"]  # needed below
-    rows = []
-    known = account_of(request) is not None
-    for repo in hub_of(request).repos.all(kind):
-        if not known and repo.settings()["private"]:
-            continue
+
+    def row(repo: Repo) -> dict[str, Any] | None:
         if (author and repo.namespace != author) or search not in repo.repo_id.lower():
-            continue
-        row = describe.repo_info(repo, Snapshot(repo.folder, "main"), expand=expand)
-        if wanted <= set(row["tags"]):
-            rows.append(row)
+            return None
+        if account is None and repo.settings()["private"]:
+            return None
+        made = describe.repo_info(repo, Snapshot(repo.folder, "main"), may_read(account, repo), expand=expand)
+        return made if wanted <= set(made["tags"]) else None
+
+    rows = list(_each(request, kind, row))
     rows.sort(key=lambda row: row["lastModified"], reverse=query.get("direction", "-1") == "-1")
     return page(request, rows, min(whole(query.get("limit")) or PAGE, PAGE))
+
+
+def _each(request: Request, kind: str, make: Callable[[Repo], T | None]) -> Iterator[T]:
+    """What is made of every repo of a kind, without those that go away meanwhile."""
+    for repo in hub_of(request).repos.all(kind):
+        try:
+            made = make(repo)
+        except Exception:
+            if repo.is_there():
+                raise
+        else:
+            if made is not None:
+                yield made
 
 
 _SHORT = ["author", "sha", "createdAt", "private", "gated", "disabled", "downloads", "likes", "pipeline_tag",
@@ -107,13 +126,17 @@ def settings(request: Request, body: dict[str, Any]) -> Response:
 
 def auth_check(request: Request) -> Response:
     """GET /api/{kind}/{id}/auth-check: the repo is there, and may be read."""
-    check_gate(request, repo_of(request))
+    check_gate(repo_of(request), account_of(request))
     return JSONResponse({})
 
 
 def grant(request: Request, body: dict[str, Any]) -> Response:
     """POST …/user-access-request/grant: `{user}` may read a gated repo."""
-    repo_of(request).let_in(str(body.get("user") or ""))
+    repo, name = repo_of(request), str(body.get("user") or "")
+    account_id = hub_of(request).accounts.id_of(name)
+    if account_id is None:
+        raise Refusal(404, f"Nobody is called {name[:100]!r} here")
+    repo.let_in(account_id)
     return JSONResponse({})
 
 
@@ -167,15 +190,21 @@ def squash(request: Request, body: dict[str, Any]) -> Response:
 
 def leaderboard(request: Request) -> Response:
     """GET /api/datasets/{id}/leaderboard: models ranked by their `.eval_results`."""
-    repo = repo_of(request)
-    known = account_of(request) is not None
-    seen = (model for model in hub_of(request).repos.all("models") if known or not model.settings()["private"])
-    models = [(model, Snapshot(model.folder, "main")) for model in seen]
+    repo, account, repos = repo_of(request), account_of(request), hub_of(request).repos
     base_only = flag(request.query_params.get("base_model", "true"))
-    rows = describe.leaderboard(models, repo.repo_id, base_only)
+
+    @cache
+    def is_asked(dataset_id: str) -> bool:
+        return repos.current(repo.kind, dataset_id) == repo.repo_id
+
+    def best(model: Repo) -> dict[str, Any] | None:
+        readable = may_read(account, model)
+        return describe.best_result(model, Snapshot(model.folder, "main"), is_asked, base_only) if readable else None
+
+    rows = sorted(_each(request, "models", best), key=lambda row: (-row["value"], row["modelId"]))
     if not rows:
         raise Refusal(404, f"No model of this Hub has results for the dataset {repo.repo_id!r}")
-    return JSONResponse(rows)
+    return JSONResponse([{"rank": rank, **row} for rank, row in enumerate(rows, 1)])
 
 
 def validate_yaml(request: Request, body: dict[str, Any]) -> Response:
@@ -183,12 +212,12 @@ def validate_yaml(request: Request, body: dict[str, Any]) -> Response:
     content = body.get("content")
     if not isinstance(content, str):
         raise bad_request("The field 'content' must be the text of a card")
-    block, errors = describe.front_matter(content), []
+    block, errors = front_matter(content), []
     try:
-        found = yaml.safe_load(block or "")
+        found = read_yaml(block or "")
         if found is not None and not isinstance(found, dict):
             errors.append({"message": f"The metadata is a {type(found).__name__}, expected a mapping"})
-    except yaml.YAMLError as error:
-        errors.append({"message": f"The metadata is not YAML: {error}"})
+    except YamlError as error:
+        errors.append({"message": f"The metadata is not YAML that this Hub reads: {error}"})
     warnings = [] if block is not None else [{"message": "The card has no metadata"}]
     return JSONResponse({"errors": errors, "warnings": warnings}, status_code=400 if errors else 200)

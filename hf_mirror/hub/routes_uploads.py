@@ -21,6 +21,7 @@ from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.names import check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, bad_request
 from hf_mirror.hub.web import (
+    account_of,
     base_url,
     check_gate,
     check_signed,
@@ -163,11 +164,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
     """POST /[{kind}/]{id}.git/info/lfs/objects/batch, transfer `basic`; no actions for what the Hub holds."""
-    repo, upload = repo_of(request), body.get("operation") == "upload"
+    repo, account, upload = repo_of(request), account_of(request), body.get("operation") == "upload"
     if upload:
         check_writer(request)
     else:
-        check_gate(request, repo)
+        check_gate(repo, account)
     hub, base = hub_of(request), base_url(request)
     answers = []
     for wanted in _objects(body, "objects"):
@@ -177,12 +178,13 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
         held = hub.large_files.size(oid) if known else None
         answer: dict[str, Any] = {"oid": oid, "size": wanted.get("size", held or 0)}
         if upload and held is None:
-            word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS)
+            word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS, account)
             actions = {"upload": f"{base}/lfs/{oid}?word={word}", "verify": f"{base}/lfs/{oid}/verify?word={word}"}
             answer["actions"] = {name: {"href": href} for name, href in actions.items()}
         elif not upload and held is not None:
-            word = hub.accounts.sign(f"download {oid}", TOKEN_SECONDS)
-            answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}?word={word}"}}
+            named = f"{repo.kind}/{repo.repo_id}"
+            word = hub.accounts.sign(f"download {oid} {named}", TOKEN_SECONDS, account)
+            answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}?repo={named}&word={word}"}}
         elif not upload:
             answer["error"] = {"code": 404, "message": f"There is no large file {oid}"}
         answers.append(answer)
@@ -213,7 +215,8 @@ def xet_write_token(request: Request) -> Response:
     """GET …/xet-write-token/{rev}: where the chunk store is. A new store has a new address, since clients cache."""
     repo_of(request)
     url = f"{base_url(request)}/xet/{hub_of(request).chunk_store.store_id}"
-    expires, token = int(time.time()) + TOKEN_SECONDS, hub_of(request).accounts.sign(CHUNKS, TOKEN_SECONDS)
+    expires = int(time.time()) + TOKEN_SECONDS
+    token = hub_of(request).accounts.sign(CHUNKS, TOKEN_SECONDS, account_of(request))
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expires)}
     return JSONResponse({"casUrl": url, "exp": expires, "accessToken": token}, headers=headers)
 

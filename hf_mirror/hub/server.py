@@ -28,7 +28,8 @@ def serve(root: Path, host: str = "127.0.0.1", port: int = 0, until_stdin_closes
     from hf_mirror.hub.app import build
 
     root = Path(root).resolve()
-    check_host(host, root)
+    accounts = Accounts(root)
+    check_host(host, accounts)
     with alone(root), _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listener.getsockname()[1]}"
@@ -37,7 +38,7 @@ def serve(root: Path, host: str = "127.0.0.1", port: int = 0, until_stdin_closes
             print(url, flush=True)
 
         config = uvicorn.Config(
-            build(root, announce), log_level="warning", access_log=False, server_header=False, ws="none",
+            build(root, accounts, announce), log_level="warning", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=2, timeout_keep_alive=60,
         )  # fmt: skip
         server = uvicorn.Server(config)
@@ -51,13 +52,13 @@ def _stop_with_stdin(server: object) -> None:
     server.should_exit = True  # type: ignore[attr-defined]
 
 
-def check_host(host: str, root: Path) -> None:
-    """ConfigError unless `host` is this machine talking to itself, or the Hub on `root` asks for tokens."""
+def check_host(host: str, accounts: Accounts) -> None:
+    """ConfigError unless `host` is this machine talking to itself, or the Hub asks for tokens."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and Accounts(root).everybody:
+    if not loopback and accounts.everybody:
         raise ConfigError(
             f"--host {host} is reachable from elsewhere, and this Hub asks nobody for a token; use 127.0.0.1 or ::1, "
             "or make tokens with `mirror hub token`"

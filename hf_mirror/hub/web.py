@@ -37,11 +37,11 @@ class Hub:
     accounts: Accounts
 
     @staticmethod
-    def open(root: Path) -> Hub:
+    def open(root: Path, accounts: Accounts) -> Hub:
         """The Hub on a folder, which is created when it is new."""
         root.mkdir(parents=True, exist_ok=True)
         large_files = LargeFiles(root)
-        return Hub(Repos(root), large_files, ChunkStore(root, large_files), Accounts(root))
+        return Hub(Repos(root), large_files, ChunkStore(root, large_files), accounts)
 
 
 def hub_of(request: Request) -> Hub:
@@ -84,35 +84,47 @@ def check_writer(request: Request) -> Account:
 def repo_of(request: Request) -> Repo:
     """The repo that a URL names. URLs without a kind mean models. 404 where there is none; of a private one nobody
     without a token learns that it is there."""
-    kind, namespace, name = kind_from(request), part(request, "namespace"), part(request, "name")
-    account = account_of(request)
+    return find_repo(
+        request, account_of(request), kind_from(request), part(request, "namespace"), part(request, "name")
+    )
+
+
+def find_repo(request: Request, account: Account | None, kind: str, namespace: str, name: str) -> Repo:
+    """A repo that an account may know of, or 404 (401 for somebody without one)."""
     try:
         repo = hub_of(request).repos.find(kind, namespace, name)
+        request.state.repo = repo
         if account is not None or not repo.settings()["private"]:
             return repo
     except Refusal:
         if account is not None:
             raise
-    raise Refusal(401 if not hub_of(request).accounts.everybody else 404, no_repo(kind, f"{namespace}/{name}").message,
-                  "RepoNotFound")  # fmt: skip
+    raise Refusal(401, no_repo(kind, f"{namespace}/{name}").message, "RepoNotFound")
 
 
 def check_signed(request: Request, what: str, word: str | None) -> None:
-    """401 unless a word of this Hub lets its bearer do that."""
-    if not hub_of(request).accounts.signed(what, word):
+    """401 unless a word of this Hub lets its bearer bring that, who may still write."""
+    account = hub_of(request).accounts.bearer(what, word)
+    if account is None or not account.writes:
         raise Refusal(401, f"This address does not let you {what.partition(' ')[0]} any more; ask for a new one")
 
 
-def check_gate(request: Request, repo: Repo) -> None:
-    """Whether the files of a gated repo may be had: by writers, by every account where the gate opens by itself, and
-    else by those who were let in (`HfApi.grant_access`); 401 or 403 with the code GatedRepo."""
-    settings, account = repo.settings(), account_of(request)
-    if not settings["gated"] or (account and (account.writes or settings["gated"] == "auto")):
+def may_read(account: Account | None, repo: Repo) -> bool:
+    """Whether an account may have the files of a repo: of a private one every account, of a gated one writers, every
+    account where the gate opens by itself, and else those who were let in (`HfApi.grant_access`)."""
+    settings = repo.settings()
+    if account is None:
+        return not settings["private"] and not settings["gated"]
+    return account.writes or settings["gated"] in (False, "auto") or account.id in settings.get("granted", [])
+
+
+def check_gate(repo: Repo, account: Account | None) -> None:
+    """401 or 403 with the code GatedRepo for who may not have the files of a gated repo."""
+    if may_read(account, repo):
         return
     if account is None:
         raise Refusal(401, f"{repo.repo_id} is gated: this Hub wants a token here", "GatedRepo")
-    if account.name not in settings.get("granted", []):
-        raise Refusal(403, f"{repo.repo_id} is gated, and {account.name} was not let in", "GatedRepo")
+    raise Refusal(403, f"{repo.repo_id} is gated, and {account.name} was not let in", "GatedRepo")
 
 
 def snapshot_of(request: Request) -> Snapshot:

@@ -169,9 +169,9 @@ def test_tokens_are_made_and_forgotten_by_the_command_line(tmp_path: Path) -> No
 
 def test_other_machines_may_come_where_there_are_tokens(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="asks nobody for a token"):
-        check_host("0.0.0.0", tmp_path)
+        check_host("0.0.0.0", Accounts(tmp_path))
     Accounts(tmp_path).add("ann", "write")
-    check_host("0.0.0.0", tmp_path)
+    check_host("0.0.0.0", Accounts(tmp_path))
 
 
 def test_a_repo_hands_out_its_own_files_alone(repos: EmbeddedHub) -> None:
