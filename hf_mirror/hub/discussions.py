@@ -16,8 +16,8 @@ import pygit2
 from hf_mirror.hub import disk
 from hf_mirror.hub.commits import author as committer
 from hf_mirror.hub.describe import user
-from hf_mirror.hub.gitread import find_commit, has_ref, hub_time
-from hf_mirror.hub.refusals import Refusal, bad_request
+from hf_mirror.hub.gitread import has_ref, hub_time
+from hf_mirror.hub.refusals import Refusal, bad_request, no_revision
 from hf_mirror.hub.repos import Repo
 
 Entry = dict[str, Any]
@@ -32,20 +32,24 @@ class Discussions:
 
     def all(self) -> list[Entry]:
         """Every discussion with its events, oldest first."""
-        path = self.repo.folder / "discussions.json"
-        return disk.read_json(path) if path.exists() else []
+        try:
+            known = disk.read_json(self.repo.folder / "discussions.json")
+        except FileNotFoundError:
+            return []
+        for found in known:
+            self._settle(found)
+        return known
 
     def find(self, number: int) -> Entry:
         """One of them, or 404."""
-        for found in self.all():
-            if found["num"] == number:
-                return found
-        raise Refusal(404, f"{self.repo.repo_id} has no discussion {number}")
+        return _pick(self.all(), number, self.repo)
 
     def create(self, who: str, title: str, text: str, pull_request: bool, base: str = "main") -> Entry:
-        """A new one. A pull request begins as a copy of `base`, in the state `draft`."""
+        """A new one. A pull request begins as a copy of the branch `base`, in the state `draft`; 404 for a base that is
+        no branch, such as a commit's id, which is what the Hub answers."""
         if not title.strip():
             raise bad_request("The field 'title' must not be empty")
+        base = f"refs/heads/{base.removeprefix('refs/heads/')}"
         with disk.locked(self.repo.folder / "hub.lock"):
             known = self.all()
             number = max((found["num"] for found in known), default=0) + 1
@@ -55,17 +59,19 @@ class Discussions:
                 "events": [_event("comment", who, {"edited": False, "hidden": False, "latest": {"raw": text}})],
             }  # fmt: skip
             if pull_request:
-                made["changes"] = {"base": f"refs/heads/{base}"}
-                start = find_commit(pygit2.Repository(str(self.repo.folder)), base)
-                disk.write_ref(self.repo.folder, branch_of(number), str(start.id))
-            disk.write_json(self.repo.folder / "discussions.json", [*known, made])
+                git = pygit2.Repository(str(self.repo.folder))
+                if not has_ref(git, base):
+                    raise no_revision(base)
+                start = str(git.references[base].peel(pygit2.Commit).id)
+                made["changes"] = {"base": base, "start": start}
+                disk.write_ref(self.repo.folder, branch_of(number), start)
+            self._write([*known, made])
         return made
 
     def discard(self, number: int) -> None:
         """Takes back a pull request whose first commit was refused."""
         with disk.locked(self.repo.folder / "hub.lock"):
-            left = [found for found in self.all() if found["num"] != number]
-            disk.write_json(self.repo.folder / "discussions.json", left)
+            self._write([found for found in self.all() if found["num"] != number])
             pygit2.Repository(str(self.repo.folder)).references.delete(branch_of(number))
 
     def comment(self, number: int, who: str, text: str) -> Entry:
@@ -109,11 +115,16 @@ class Discussions:
         self._change(number, lambda found: _event("commit", who, {"subject": subject, "oid": oid}))
 
     def merge(self, number: int, who: str) -> None:
-        """Merges a pull request into the branch that it began from; 409 where files are in conflict."""
+        """Merges a pull request into the branch that it began from; 409 where files are in conflict.
 
-        def change(found: Entry) -> Entry:
+        What is about to be done is written down first: whatever is cut off, a merge that moved the branch is known as
+        one, and one that did not is none (`_settle`).
+        """
+        with disk.locked(self.repo.folder / "hub.lock"):
+            known = self.all()
+            found = _pick(known, number, self.repo)
             if not found["isPullRequest"] or found["status"] not in OPEN:
-                raise bad_request(f"{number} is not an open pull request")
+                raise bad_request(f"{number} is not an open pull request: it is {found['status']}")
             git = pygit2.Repository(str(self.repo.folder))
             base, theirs = found["changes"]["base"], git.references[branch_of(number)].peel(pygit2.Commit)
             if not has_ref(git, base):
@@ -124,25 +135,44 @@ class Discussions:
                 raise Refusal(409, f"Pull request {number} is in conflict in {', '.join(clashes)}")
             tree = index.write_tree(git)
             message = f"{found['title']} (#{number})"
-            made = git.create_commit(None, committer(), committer(), message, tree, [ours.id, theirs.id])
-            disk.write_ref(self.repo.folder, base, str(made))
-            found["status"], found["changes"]["mergeCommitId"] = "merged", str(made)
-            return _event("status-change", who, {"status": "merged"})
+            made = str(git.create_commit(None, committer(), committer(), message, tree, [ours.id, theirs.id]))
+            found["merging"] = {"oid": made, "event": _event("status-change", who, {"status": "merged"})}
+            self._write(known)
+            disk.write_ref(self.repo.folder, base, made)
+            self._settle(found)
+            self._write(known)
 
-        self._change(number, change)
+    def settle(self) -> None:
+        """Writes down which merges were made, while the branches still tell."""
+        with disk.locked(self.repo.folder / "hub.lock"):
+            self._write(self.all())
 
-    def details(self, number: int, diff: bool) -> Entry:
-        """One with its events; of a pull request also what it changes, and the files that are in conflict."""
+    def _settle(self, found: Entry) -> None:
+        """What became of a merge that was begun: it is one if it moved the branch."""
+        merging = found.pop("merging", None)
+        if merging is None:
+            return
+        git = pygit2.Repository(str(self.repo.folder))
+        base = found["changes"]["base"]
+        head = git.references[base].peel(pygit2.Commit).id if has_ref(git, base) else None
+        if head and merging["oid"] in git and (head == merging["oid"] or git.descendant_of(head, merging["oid"])):
+            found["status"], found["changes"]["mergeCommitId"] = "merged", merging["oid"]
+            found["events"].append(merging["event"])
+
+    def details(self, number: int, diff: bool, conflicts: bool) -> Entry:
+        """One with its events; of a pull request also, where that is wanted, what it changes, and the files that are in
+        conflict (else None: to find out is a merge)."""
         found = self.find(number)
         answer = found | {"repo": self._named()}
         if found["isPullRequest"]:
             git = pygit2.Repository(str(self.repo.folder))
-            theirs = git.references[branch_of(number)].peel(pygit2.Commit)
-            ours = _ours(git, found) or theirs
-            answer["filesWithConflicts"] = _conflicts(git.merge_commits(ours, theirs))
+            theirs, base = git.references[branch_of(number)].peel(pygit2.Commit), found["changes"]["base"]
+            answer["filesWithConflicts"] = [] if conflicts else None
+            if conflicts and found["status"] != "merged" and has_ref(git, base):
+                answer["filesWithConflicts"] = _conflicts(git.merge_commits(git.references[base].target, theirs.id))
             if diff:
-                since = git.merge_base(ours.id, theirs.id)
-                answer["diff"] = _patch(git, since, theirs) if since else ""
+                start = git[found["changes"]["start"]].peel(pygit2.Commit)
+                answer["diff"] = git.diff(start, theirs).patch or ""
         return answer
 
     def brief(self, found: Entry) -> Entry:
@@ -156,31 +186,26 @@ class Discussions:
     def _change(self, number: int, change: Callable[[Entry], Entry]) -> Entry:
         with disk.locked(self.repo.folder / "hub.lock"):
             known = self.all()
-            for found in known:
-                if found["num"] == number:
-                    event = change(found)
-                    found["events"].append(event)
-                    disk.write_json(self.repo.folder / "discussions.json", known)
-                    return event
-        raise Refusal(404, f"{self.repo.repo_id} has no discussion {number}")
+            found = _pick(known, number, self.repo)
+            event = change(found)
+            found["events"].append(event)
+            self._write(known)
+            return event
+
+    def _write(self, known: list[Entry]) -> None:
+        disk.write_json(self.repo.folder / "discussions.json", known)
+
+
+def _pick(known: list[Entry], number: int, repo: Repo) -> Entry:
+    for found in known:
+        if found["num"] == number:
+            return found
+    raise Refusal(404, f"{repo.repo_id} has no discussion {number}")
 
 
 def branch_of(number: int) -> str:
     """The reference that a pull request's commits go to."""
     return f"refs/pr/{number}"
-
-
-def _ours(git: pygit2.Repository, found: Entry) -> pygit2.Commit | None:
-    """What a pull request is compared with: its base, as it was before where it was merged; None where that is gone."""
-    if merged := found["changes"].get("mergeCommitId"):
-        return git[merged].peel(pygit2.Commit).parents[0]
-    base = found["changes"]["base"]
-    return git.references[base].peel(pygit2.Commit) if has_ref(git, base) else None
-
-
-def _patch(git: pygit2.Repository, since: pygit2.Oid, to: pygit2.Commit) -> str:
-    before = git[since].peel(pygit2.Commit)
-    return git.diff(before, to).patch or ""
 
 
 def _conflicts(index: pygit2.Index) -> list[str]:

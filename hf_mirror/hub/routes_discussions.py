@@ -38,10 +38,11 @@ def create(request: Request, body: dict[str, Any]) -> Response:
 
 def details(request: Request) -> Response:
     """GET …/discussions/{n}."""
-    repo, diff = repo_of(request), flag(request.query_params.get("diff"))
+    repo, account, diff = repo_of(request), account_of(request), flag(request.query_params.get("diff"))
     if diff:
-        check_gate(repo, account_of(request))  # a diff is files
-    return JSONResponse(Discussions(repo).details(_number(request), diff))
+        check_gate(repo, account)  # a diff is files
+    merges = account is not None and account.writes
+    return JSONResponse(Discussions(repo).details(_number(request), diff, merges))
 
 
 def change(request: Request, body: dict[str, Any]) -> Response:

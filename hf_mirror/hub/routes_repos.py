@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub import commits, describe
 from hf_mirror.hub.cards import YamlError, front_matter, read_yaml
+from hf_mirror.hub.discussions import Discussions
 from hf_mirror.hub.gitread import Snapshot, commit_date, history, references
 from hf_mirror.hub.names import kind_of
 from hf_mirror.hub.refusals import Refusal, bad_request
@@ -184,7 +185,9 @@ def delete_branch(request: Request) -> Response:
 
 def squash(request: Request, body: dict[str, Any]) -> Response:
     """POST …/super-squash/{branch}."""
-    commits.squash(repo_of(request).folder, part(request, "revision"), str(body.get("message") or ""))
+    repo = repo_of(request)
+    Discussions(repo).settle()
+    commits.squash(repo.folder, part(request, "revision"), str(body.get("message") or ""))
     return JSONResponse({})
 
 
