@@ -10,6 +10,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
+import pygit2
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -86,7 +87,8 @@ def _repo_routes(kind: str) -> list[Route]:
     ]
 
 
-def _routes() -> list[Route]:
+def routes() -> list[Route]:
+    """Every route of the Hub."""
     table = [
         route("/api/whoami-v2", repos.whoami),
         writing("/api/repos/create", with_json(repos.create), "POST"),
@@ -159,14 +161,15 @@ def build(root: Path, accounts: Accounts, on_start: Callable[[], Awaitable[None]
         await on_start()
         yield
 
-    handlers = {
+    handlers: dict[Any, Any] = {
         Refusal: _refused,
         HTTPException: _no_route,
         ClientDisconnect: _gone,
         Exception: _failed,
-        OSError: _failed,
+        # Starlette ends the connection after an `Exception`; these come of repos that go away while they are read.
+        **dict.fromkeys((OSError, LookupError, ValueError, pygit2.GitError), _failed),
     }
-    app = Starlette(routes=_routes(), exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes(), exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.hub = Hub.open(root, accounts)
     return RawPath(app)

@@ -17,7 +17,6 @@ MAX_DEPTH = 50
 MAX_SIZE = 2 * 1024 * 1024  # characters once every alias is written out
 MAX_DIGITS = 100  # of a number; longer ones stay text
 _JSON_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "str", "seq", "map")}
-_CLIENT_ARGUMENTS = {"self", "ignore_metadata_errors"}  # card fields become arguments beside these in huggingface_hub
 
 
 class YamlError(ValueError):
@@ -111,7 +110,11 @@ def card_data(readme: bytes) -> dict[str, Any]:
         found = read_yaml(front_matter(readme.decode("utf-8", "replace")) or "")
     except YamlError:
         return {}
-    return {key: found[key] for key in found if key not in _CLIENT_ARGUMENTS} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    # What huggingface_hub cannot take costs its users the whole listing: fields named like its own arguments, odd tags.
+    refused = {"self", "ignore_metadata_errors"} | (set() if isinstance(found.get("tags"), str | list) else {"tags"})
+    return {key: value for key, value in found.items() if key not in refused}
 
 
 def eval_results(snapshot: Snapshot) -> list[tuple[str, dict[str, Any]]]:

@@ -85,7 +85,10 @@ class Change:
             raise bad_request(f"Unknown operation {key!r}; expected file, lfsFile, deletedFile or deletedFolder")
 
     def _put(self, path: str, oid: Any) -> None:
-        self.index.add(pygit2.IndexEntry(path, oid, FileMode.BLOB))
+        try:
+            self.index.add(pygit2.IndexEntry(path, oid, FileMode.BLOB))
+        except (pygit2.GitError, ValueError):  # `git~1`, say, which is `.git` on other systems
+            raise bad_request(f"git takes no file of the name {path[:200]!r}") from None
 
     def _put_large(self, path: str, oid: str) -> None:
         size = self.large_files.size(oid)
@@ -159,7 +162,9 @@ def _check_header(header: dict[str, Any], head: str) -> str:
     parent = header.get("parentCommit")
     if parent is not None and parent != head:
         raise Refusal(412, f"A commit has happened since: the head is {head}, parentCommit is {parent}")
-    summary, description = str(header.get("summary") or "Update"), str(header.get("description") or "")
+    summary, description = header.get("summary") or "Update", header.get("description") or ""
+    if not isinstance(summary, str) or not isinstance(description, str):
+        raise bad_request("Summary and description of a commit must be texts")
     return f"{summary}\n\n{description}".strip()
 
 
@@ -203,7 +208,7 @@ def delete_ref(folder: Path, prefix: str, name: str) -> None:
         git = pygit2.Repository(str(folder))
         if not has_ref(git, f"{prefix}{name}"):
             raise no_revision(name)
-        git.references.delete(f"{prefix}{name}")
+        disk.delete_ref(git, folder, f"{prefix}{name}")
 
 
 def squash(folder: Path, branch: str, message: str) -> None:

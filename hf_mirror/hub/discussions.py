@@ -72,7 +72,7 @@ class Discussions:
         """Takes back a pull request whose first commit was refused."""
         with disk.locked(self.repo.folder / "hub.lock"):
             self._write([found for found in self.all() if found["num"] != number])
-            pygit2.Repository(str(self.repo.folder)).references.delete(branch_of(number))
+            disk.delete_ref(pygit2.Repository(str(self.repo.folder)), self.repo.folder, branch_of(number))
 
     def comment(self, number: int, who: str, text: str) -> Entry:
         """Adds a comment; returns its event."""

@@ -7,12 +7,17 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pygit2
+
 from hf_mirror.hub.refusals import Refusal
+
+STALE_SECONDS = 60
 
 
 def sync_folder(folder: Path) -> None:
@@ -49,6 +54,7 @@ def write_ref(git_folder: Path, name: str, oid: str) -> None:
     """
     sync_all(git_folder)
     path = git_folder / name
+    _clear(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
     with lock.open("w") as file:
@@ -57,6 +63,34 @@ def write_ref(git_folder: Path, name: str, oid: str) -> None:
         os.fsync(file.fileno())
     lock.replace(path)
     sync_folder(path.parent)
+
+
+def delete_ref(git: pygit2.Repository, git_folder: Path, name: str) -> None:
+    """Deletes a reference. The caller holds the repo's lock; that of packed references is git's, which holds it for a
+    moment: one that is a minute old was left by a run that was killed."""
+    (git_folder / f"{name}.lock").unlink(missing_ok=True)
+    packed = git_folder / "packed-refs.lock"
+    try:
+        for _ in range(100):
+            if packed.stat().st_mtime < time.time() - STALE_SECONDS:
+                packed.unlink()
+            time.sleep(0.05)
+        raise Refusal(409, "git is at work on the references of this repository; ask again in a minute")
+    except FileNotFoundError:
+        pass
+    git.references.delete(name)
+
+
+def _clear(path: Path) -> None:
+    """Removes an empty folder where a reference is to be a file, with the locks in it: they were left by a run that was
+    killed, since no other reference begins with this name (`a/b` where `a` is written)."""
+    if not path.is_dir():
+        return
+    for inside, _, files in os.walk(path, topdown=False):
+        for name in files:
+            if name.endswith(".lock"):
+                (Path(inside) / name).unlink()
+        Path(inside).rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:

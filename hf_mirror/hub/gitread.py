@@ -13,7 +13,7 @@ import pygit2
 from pygit2.enums import FileMode, SortMode
 
 from hf_mirror.hub.lfs import POINTER_LIMIT, Pointer
-from hf_mirror.hub.names import is_sha
+from hf_mirror.hub.names import is_plain_ref, is_sha
 from hf_mirror.hub.refusals import no_entry, no_revision
 
 _FACTS: dict[str, tuple[int, Pointer | None]] = {}  # blob id → size, pointer: true for ever, in every repo
@@ -110,8 +110,7 @@ def blob_data(git: pygit2.Repository, oid: Any) -> bytes:
 
 def has_ref(git: pygit2.Repository, name: str) -> bool:
     """Whether a full reference exists; no for a name that git would not take at all."""
-    plain = name.isprintable()  # the C library below ends a name at a NUL
-    return plain and pygit2.reference_is_valid_name(name) and name in git.references
+    return is_plain_ref(name) and pygit2.reference_is_valid_name(name) and name in git.references
 
 
 def find_commit(git: pygit2.Repository, revision: str) -> pygit2.Commit:
@@ -121,7 +120,8 @@ def find_commit(git: pygit2.Repository, revision: str) -> pygit2.Commit:
         if isinstance(found, pygit2.Commit):
             return found
         raise no_revision(revision)
-    for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision if revision.startswith("refs/") else ""):
+    full = (revision,) if revision.startswith("refs/") else ()  # before branches that git knows by such a name
+    for name in (*full, f"refs/heads/{revision}", f"refs/tags/{revision}"):
         if has_ref(git, name):
             return git.references[name].peel(pygit2.Commit)
     raise no_revision(revision)

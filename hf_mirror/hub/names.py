@@ -58,10 +58,16 @@ def check_folder(path: str) -> str:
 def check_ref(prefix: str, name: str) -> str:
     """The full name of a new branch or tag (`refs/heads/x`), or 400 when git would not take it."""
     full = f"{prefix}{name}"
-    odd = name.startswith(("-", "refs/")) or not name.isprintable()
+    odd = name.startswith(("-", "refs/")) or not is_plain_ref(full)
     if odd or is_sha(name) or not pygit2.reference_is_valid_name(full):
         raise bad_request(f"Invalid reference name: {name[:200]!r}")
     return full
+
+
+def is_plain_ref(name: str) -> bool:
+    """Whether a reference can be a file: the C library below ends a name at a NUL, and file systems have limits, within
+    which `.lock` must fit, too."""
+    return name.isprintable() and all(len(part.encode()) <= 250 for part in name.split("/")) and len(name) <= MAX_PATH
 
 
 def is_sha(revision: str) -> bool:

@@ -20,7 +20,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
     def response(self) -> JSONResponse:
         """The JSON body and the two headers; a header can carry neither line breaks nor letters beyond ASCII."""
-        header = re.sub(r"[^\x20-\x7e]", "?", self.message)[:500]
+        header = re.sub(r"[^\x20-\x7e]", "?", self.message)[:500].strip()
         headers = {"X-Error-Message": header} | ({"X-Error-Code": self.code} if self.code else {})
         return JSONResponse({"error": self.message, **self.extra}, status_code=self.status, headers=headers)
 
@@ -37,7 +37,7 @@ def no_repo(kind: str, repo_id: str) -> Refusal:
 
 def no_revision(revision: str) -> Refusal:
     """404 with the code that becomes RevisionNotFoundError."""
-    return Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+    return Refusal(404, f"Invalid rev id: {revision[:200]}", "RevisionNotFound")
 
 
 def no_entry(path: str, revision: str) -> Refusal:

@@ -17,7 +17,7 @@ from hf_mirror.hub.names import KINDS, check_repo_id
 from hf_mirror.hub.refusals import Refusal, bad_request, no_repo
 
 VISIBILITIES = ("public", "private")
-GATES = (False, "auto", "manual")
+GATES = ("auto", "manual")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Repo:
         """Applies `{visibility | private, gated}` as `update_repo_settings` sends them; unknown values are a 400."""
         wanted: dict[str, Any] = {}
         if "gated" in changes:
-            if changes["gated"] not in GATES:
+            if changes["gated"] is not False and changes["gated"] not in GATES:
                 raise bad_request(f"Unknown gate {changes['gated']!r}; expected false, 'auto' or 'manual'")
             wanted["gated"] = changes["gated"]
         if "visibility" in changes or "private" in changes:
@@ -67,10 +67,10 @@ class Repo:
 
 def is_private(payload: dict[str, Any]) -> bool:
     """`visibility`, or the older `private`, of a request; 400 for one that is not offered here."""
-    visibility = payload.get("visibility") or ("private" if payload.get("private") else "public")
-    if visibility not in VISIBILITIES:
-        raise bad_request(f"Unknown visibility {visibility!r}; this Hub offers public and private")
-    return visibility == "private"
+    visibility, private = payload.get("visibility"), payload.get("private")
+    if visibility not in (None, *VISIBILITIES) or not isinstance(private, bool | None):
+        raise bad_request("Unknown visibility; this Hub offers public and private")
+    return visibility == "private" if visibility else bool(private)
 
 
 def _moved(folder: Path) -> Path:
@@ -130,6 +130,8 @@ class Repos:
         repo_id = check_repo_id(namespace, name)
         repo = Repo(kind, repo_id, self.root / kind / namespace / f"{name}.git")
         settings = {"private": is_private(payload), "gated": False, "created_at": hub_time(datetime.now(UTC))}
+        if not isinstance(payload.get("sdk"), str | None):
+            raise bad_request("The field 'sdk' must be a text")
         settings |= {"sdk": payload["sdk"]} if payload.get("sdk") else {}
         draft = self._trash / uuid.uuid4().hex
         first_commit(draft)

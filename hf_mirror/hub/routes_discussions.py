@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from hf_mirror.hub.discussions import OPEN, Discussions
 from hf_mirror.hub.refusals import Refusal, bad_request
-from hf_mirror.hub.web import account_of, check_gate, check_writer, flag, part, repo_of, whole
+from hf_mirror.hub.web import account_of, check_gate, check_writer, flag, part, repo_of, text, whole
 
 PAGE = 50
 
@@ -31,8 +31,8 @@ def listing(request: Request) -> Response:
 
 def create(request: Request, body: dict[str, Any]) -> Response:
     """POST …/discussions: `{title, description, pullRequest}`."""
-    who, text = check_writer(request).name, str(body.get("description") or "")
-    made = Discussions(repo_of(request)).create(who, str(body.get("title") or ""), text, bool(body.get("pullRequest")))
+    who, title, opening = check_writer(request).name, text(body, "title"), text(body, "description")
+    made = Discussions(repo_of(request)).create(who, title, opening, bool(body.get("pullRequest")))
     return JSONResponse({"num": made["num"], "pullRequest": made["isPullRequest"]})
 
 
@@ -48,13 +48,13 @@ def details(request: Request) -> Response:
 def change(request: Request, body: dict[str, Any]) -> Response:
     """POST …/discussions/{n}/{comment, title, status, merge}."""
     room, number, who = Discussions(repo_of(request)), _number(request), check_writer(request).name
-    what, comment = part(request, "what"), str(body.get("comment") or "")
+    what, comment = part(request, "what"), text(body, "comment")
     if what == "comment":
         return JSONResponse({"newMessage": room.comment(number, who, comment)})
     if what == "title":
-        return JSONResponse({"newTitle": room.rename(number, who, str(body.get("title") or ""))})
+        return JSONResponse({"newTitle": room.rename(number, who, text(body, "title"))})
     if what == "status":
-        event = room.set_status(number, who, str(body.get("status") or ""))
+        event = room.set_status(number, who, text(body, "status"))
     elif what == "merge":
         room.merge(number, who)
         event = {}
@@ -66,8 +66,8 @@ def change(request: Request, body: dict[str, Any]) -> Response:
 
 
 def _number(request: Request) -> int:
-    text = part(request, "number")
-    number = whole(text)
+    given = part(request, "number")
+    number = whole(given)
     if number is None:
-        raise bad_request(f"Invalid number of a discussion: {text[:50]!r}")
+        raise bad_request(f"Invalid number of a discussion: {given[:50]!r}")
     return number

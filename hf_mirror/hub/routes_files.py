@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from hf_mirror.hub.describe import tree_entry
 from hf_mirror.hub.gitread import Entry, Snapshot, last_commits
 from hf_mirror.hub.names import check_folder, check_path, check_sha256
-from hf_mirror.hub.refusals import Refusal, no_entry
+from hf_mirror.hub.refusals import Refusal, bad_request, no_entry
 from hf_mirror.hub.web import (
     account_of,
     body_of,
@@ -53,11 +53,13 @@ async def paths_info(request: Request) -> Response:
     """POST …/paths-info/{rev}: a form (or JSON) with `paths` and `expand`; paths that do not exist are left out."""
     if request.headers.get("content-type", "").startswith("application/json"):
         body = await json_body(request)
-        paths, expand = list(body.get("paths", [])), bool(body.get("expand"))
+        paths, expand = body.get("paths", []), bool(body.get("expand"))
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise bad_request("The field 'paths' must be a list of paths")
     else:
         form = parse_qs((await body_of(request)).decode("ascii", "replace"))
         paths, expand = form.get("paths", []), flag(form.get("expand", [""])[0])
-    return await run_in_threadpool(_paths_info, request, [str(path) for path in paths], expand)
+    return await run_in_threadpool(_paths_info, request, paths, expand)
 
 
 def _paths_info(request: Request, paths: list[str], expand: bool) -> Response:

@@ -29,6 +29,7 @@ from hf_mirror.hub.web import (
     part,
     repo_of,
     snapshot_of,
+    text,
     whole,
 )
 
@@ -49,27 +50,27 @@ def whoami(request: Request) -> Response:
 def create(request: Request, body: dict[str, Any]) -> Response:
     """POST /api/repos/create."""
     namespace, name = _name(request, body)
-    repo = hub_of(request).repos.create(kind_of(body.get("type")), namespace, name, body, base_url(request))
+    repo = hub_of(request).repos.create(kind_of(text(body, "type")), namespace, name, body, base_url(request))
     return JSONResponse({"url": repo.url(base_url(request)), "name": repo.repo_id})
 
 
 def _name(request: Request, body: dict[str, Any]) -> tuple[str, str]:
-    return str(body.get("organization") or check_writer(request).name), str(body.get("name") or "")
+    return text(body, "organization") or check_writer(request).name, text(body, "name")
 
 
 def delete(request: Request, body: dict[str, Any]) -> Response:
     """DELETE /api/repos/delete."""
     repos = hub_of(request).repos
     namespace, name = _name(request, body)
-    repos.delete(repos.find(kind_of(body.get("type")), namespace, name, follow=False))
+    repos.delete(repos.find(kind_of(text(body, "type")), namespace, name, follow=False))
     return JSONResponse({})
 
 
 def move(request: Request, body: dict[str, Any]) -> Response:
     """POST /api/repos/move: `{fromRepo, toRepo, type}`."""
     repos = hub_of(request).repos
-    namespace, _, name = str(body.get("fromRepo") or "").partition("/")
-    repos.move(repos.find(kind_of(body.get("type")), namespace, name), str(body.get("toRepo") or ""))
+    namespace, _, name = text(body, "fromRepo").partition("/")
+    repos.move(repos.find(kind_of(text(body, "type")), namespace, name), text(body, "toRepo"))
     return JSONResponse({})
 
 
@@ -84,7 +85,7 @@ def listing(request: Request) -> Response:
     """GET /api/{kind}: the repos that match `author`, `search` and every `filter`, newest change first."""
     query, kind, account = request.query_params, kind_from(request), account_of(request)
     search, author = query.get("search", "").lower(), query.get("author")
-    wanted = {tag for text in query.getlist("filter") for tag in text.split(",") if tag}
+    wanted = {tag for given in query.getlist("filter") for tag in given.split(",") if tag}
     expand = query.getlist("expand") or ([] if flag(query.get("full")) else _SHORT)
     expand = expand and [*expand, "tags", "lastModified"]  # needed below
 
@@ -133,7 +134,7 @@ def auth_check(request: Request) -> Response:
 
 def grant(request: Request, body: dict[str, Any]) -> Response:
     """POST …/user-access-request/grant: `{user}` may read a gated repo."""
-    repo, name = repo_of(request), str(body.get("user") or "")
+    repo, name = repo_of(request), text(body, "user")
     account_id = hub_of(request).accounts.id_of(name)
     if account_id is None:
         raise Refusal(404, f"Nobody is called {name[:100]!r} here")
@@ -159,8 +160,8 @@ def log(request: Request) -> Response:
 
 def create_tag(request: Request, body: dict[str, Any]) -> Response:
     """POST …/tag/{rev}: `{tag, message}`."""
-    message = str(body.get("message") or "")
-    commits.create_tag(repo_of(request).folder, part(request, "revision"), str(body.get("tag") or ""), message)
+    message = text(body, "message")
+    commits.create_tag(repo_of(request).folder, part(request, "revision"), text(body, "tag"), message)
     return JSONResponse({})
 
 
@@ -172,7 +173,7 @@ def delete_tag(request: Request) -> Response:
 
 def create_branch(request: Request, body: dict[str, Any]) -> Response:
     """POST …/branch/{branch}: `{startingPoint?}`."""
-    start = str(body.get("startingPoint") or "main")
+    start = text(body, "startingPoint") or "main"
     commits.create_branch(repo_of(request).folder, part(request, "revision"), start)
     return JSONResponse({})
 
@@ -187,7 +188,7 @@ def squash(request: Request, body: dict[str, Any]) -> Response:
     """POST …/super-squash/{branch}."""
     repo = repo_of(request)
     Discussions(repo).settle()
-    commits.squash(repo.folder, part(request, "revision"), str(body.get("message") or ""))
+    commits.squash(repo.folder, part(request, "revision"), text(body, "message"))
     return JSONResponse({})
 
 
@@ -212,8 +213,8 @@ def leaderboard(request: Request) -> Response:
 
 def validate_yaml(request: Request, body: dict[str, Any]) -> Response:
     """POST /api/validate-yaml: does a card's metadata parse, and is it a mapping."""
-    content = body.get("content")
-    if not isinstance(content, str):
+    content = text(body, "content")
+    if "content" not in body:
         raise bad_request("The field 'content' must be the text of a card")
     block, errors = front_matter(content), []
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import fnmatch
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +26,12 @@ from hf_mirror.hub.web import (
     check_writer,
     flag,
     hub_of,
+    parse_json,
     part,
     receive,
     repo_of,
     snapshot_of,
+    text,
     whole,
 )
 from hf_mirror.hub.xet import MAX_SHARD, MAX_XORB
@@ -48,7 +48,7 @@ def preupload(request: Request, body: dict[str, Any]) -> Response:
     snapshot = snapshot_of(request)
     files = _objects(body, "files")
     patterns = commits.lfs_patterns(snapshot.read(commits.ATTRIBUTES))
-    ignored = _ignore_rules(body.get("gitIgnore"), snapshot)
+    ignored = _ignore_rules(text(body, "gitIgnore") if "gitIgnore" in body else None, snapshot)
     return JSONResponse({"files": [_advice(snapshot, file, patterns, ignored) for file in files]})
 
 
@@ -61,9 +61,9 @@ def _objects(body: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _advice(snapshot: Snapshot, file: dict[str, Any], patterns: list[str], ignored: list[str]) -> dict[str, Any]:
-    path = check_path(str(file.get("path", "")))
+    path = check_path(text(file, "path"))
     size, sample = file.get("size", 0), file.get("sample", "")
-    if not isinstance(size, int) or not isinstance(sample, str):
+    if type(size) is not int or not isinstance(sample, str):
         raise bad_request(f"The file {path!r} needs a size in bytes and a sample in base64")
     large = size > MAX_REGULAR or commits.is_tracked(path, patterns) or _is_binary(sample)
     try:
@@ -80,14 +80,14 @@ def _is_binary(sample: str) -> bool:
     try:
         head = base64.b64decode(sample)
         head[: head.rfind(b"\n") + 1 or max(0, len(head) - 3)].decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return True
     return b"\0" in head
 
 
 def _ignore_rules(sent: str | None, snapshot: Snapshot) -> list[str]:
-    text = sent if sent is not None else (snapshot.read(".gitignore") or b"").decode("utf-8", "replace")
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    rules = sent if sent is not None else (snapshot.read(".gitignore") or b"").decode("utf-8", "replace")
+    return [line.strip() for line in rules.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _is_ignored(path: str, rules: list[str]) -> bool:
@@ -114,8 +114,8 @@ def _commit(request: Request, lines: Path) -> Response:
     repo, branch, who = repo_of(request), part(request, "revision"), check_writer(request).name
     room, large_files, number = Discussions(repo), hub_of(request).large_files, _pull_request(branch)
     if flag(request.query_params.get("create_pr")):
-        title, text = _title(lines)
-        number = room.create(who, title, text, True, branch)["num"]
+        title, opening = _title(lines)
+        number = room.create(who, title, opening, True, branch)["num"]
         branch = branch_of(number)
         try:
             oid = commits.commit(repo.folder, branch, large_files, _lines(lines))
@@ -144,7 +144,7 @@ def _pull_request(branch: str) -> int | None:
 def _title(lines: Path) -> tuple[str, str]:
     """Summary and description of a commit request."""
     header = next((value for key, value in _lines(lines) if key == "header"), {})
-    return str(header.get("summary") or "Update"), str(header.get("description") or "")
+    return text(header, "summary") or "Update", text(header, "description")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -152,7 +152,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                found = json.loads(line)
+                found = parse_json(line)
                 key, value = found["key"], found["value"]
                 sound = isinstance(value, dict) and (key == "header" or isinstance(value.get("path"), str))
             except (ValueError, KeyError, TypeError):
@@ -176,7 +176,7 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
         # Others' files are not handed out: their repos may be private or gated.
         known = upload or hub.large_files.is_linked(repo.folder, oid)
         held = hub.large_files.size(oid) if known else None
-        answer: dict[str, Any] = {"oid": oid, "size": wanted.get("size", held or 0)}
+        answer: dict[str, Any] = {"oid": oid, "size": _size(wanted.get("size", held or 0))}
         if upload and held is None:
             word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS, account)
             actions = {"upload": f"{base}/lfs/{oid}?word={word}", "verify": f"{base}/lfs/{oid}/verify?word={word}"}
@@ -189,6 +189,12 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
             answer["error"] = {"code": 404, "message": f"There is no large file {oid}"}
         answers.append(answer)
     return JSONResponse({"transfer": "basic", "objects": answers}, media_type="application/vnd.git-lfs+json")
+
+
+def _size(given: Any) -> int:
+    if type(given) is not int or not 0 <= given <= MAX_LARGE_FILE:
+        raise Refusal(422, f"A size is a number of bytes from 0 to {MAX_LARGE_FILE}")
+    return given
 
 
 async def lfs_upload(request: Request) -> Response:
@@ -206,8 +212,9 @@ def lfs_verify(request: Request, body: dict[str, Any]) -> Response:
     oid = check_sha256(part(request, "oid"))
     check_signed(request, f"upload {oid}", request.query_params.get("word"))
     held = hub_of(request).large_files.size(oid)
-    if held is None or held != body.get("size", held):
-        raise Refusal(404, f"The large file {oid} is held with {held} bytes, the client says {body.get('size')}")
+    size = _size(body.get("size", held or 0))
+    if held is None or held != size:
+        raise Refusal(404, f"The large file {oid} is held with {held} bytes, the client says {size}")
     return JSONResponse({})
 
 

@@ -23,6 +23,7 @@ from hf_mirror.hub.refusals import Refusal, bad_request, no_repo
 from hf_mirror.hub.repos import Repo, Repos
 
 MAX_JSON = 32 * 1024 * 1024
+MAX_JSON_OF_READERS = 4 * 1024 * 1024
 BLOCK = 1024 * 1024
 DIGITS = 18  # of a number in a request: more bytes than there are
 
@@ -133,12 +134,14 @@ def snapshot_of(request: Request) -> Snapshot:
 
 
 async def body_of(request: Request) -> bytes:
-    """The body of a small request; 413 when it is not small."""
+    """The body of a small request; 413 when it is not small. Who may not write has nothing large to say."""
+    account = account_of(request)
+    limit = MAX_JSON if account is not None and account.writes else MAX_JSON_OF_READERS
     size, blocks = 0, []
     async for block in request.stream():
         size += len(block)
-        if size > MAX_JSON:
-            raise Refusal(413, f"The request is larger than {MAX_JSON} bytes")
+        if size > limit:
+            raise Refusal(413, f"The request is larger than {limit} bytes")
         blocks.append(block)
     return b"".join(blocks)
 
@@ -146,12 +149,37 @@ async def body_of(request: Request) -> bytes:
 async def json_body(request: Request) -> Any:
     """The JSON object of a request, or 400."""
     try:
-        found = json.loads(await body_of(request) or b"{}")
+        found = parse_json(await body_of(request) or b"{}")
     except ValueError as error:
         raise bad_request(f"The request is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise bad_request("The request is not a JSON object")
     return found
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text; ValueError also for what Python reads and JSON does not have (NaN), for half a
+    surrogate pair, which is no letter, and for nesting without end."""
+    given = data.decode("utf-8")
+    try:
+        found = json.loads(given, parse_constant=_no_constant)
+        if "\\u" in given:
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def text(body: dict[str, Any], key: str) -> str:
+    """A text in a request, empty where there is none; 400 for anything else."""
+    found = body.get(key)
+    if found is not None and not isinstance(found, str):
+        raise bad_request(f"The field {key!r} must be a text")
+    return found or ""
 
 
 def with_json(handler: Callable[[Request, Any], Response]) -> Callable[[Request], Any]:
