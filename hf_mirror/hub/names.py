@@ -39,11 +39,13 @@ def check_repo_id(namespace: str, name: str) -> str:
 def check_path(path: str) -> str:
     """A relative file path inside a repo, unchanged, or 400.
 
-    Refused: empty, absolute, `.`, `..`, `.git` in any case, NUL and other control characters, backslashes, and what
-    exceeds the length that file systems take. git itself would refuse to check most of these out.
+    Refused: empty, absolute, `.`, `..`, `.git` in any case, NUL and other control characters, backslashes, what exceeds
+    the length that file systems take, and folders that have the name of one of git's own files. git itself would refuse
+    most of these.
     """
     parts = path.split("/")
     unsafe = any(part in ("", ".", "..") or part.lower() == ".git" or len(part.encode()) > 255 for part in parts)
+    unsafe |= any(part.lower() in (".gitattributes", ".gitmodules") for part in parts[:-1])
     if unsafe or "\\" in path or _CONTROL.search(path) or len(path.encode()) > MAX_PATH:
         raise bad_request(f"Invalid path in repo: {path[:200]!r}")
     return path

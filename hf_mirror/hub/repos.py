@@ -173,5 +173,6 @@ class Repos:
         aside = self._trash / uuid.uuid4().hex
         with disk.locked(repo.folder / "hub.lock"):
             repo.folder.rename(aside)
+            _moved(repo.folder).unlink(missing_ok=True)  # of a move that was killed
         disk.sync_folder(repo.folder.parent)
         shutil.rmtree(aside, ignore_errors=True)

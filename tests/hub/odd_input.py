@@ -5,6 +5,7 @@ from __future__ import annotations
 OID = "ab" * 32
 TEXTS = [
     "", "a", "main", "ns/a", "ns", "refs/pr/1", "refs/heads/main", "work", "v1", "README.md", "a/b", ".", "..", ".git",
+    ".gitattributes/x",
     "git~1", ".git ", ".git.", ".GIT", "a/.git/b", ".gitattributes", ".gitmodules", "a\\b", "a:b", "x\0y", "é", "日本",
     "a" * 300, "a/" * 600 + "a", "r" * 3000, "-x", "a b", "a\nb", "@{1}", "HEAD", "0" * 40, OID, "9" * 5000, "nan",
     "\u202e", "\u200c.git", "x.lock", "*", "[z-a]", "%00", "true", "auto", "manual", "private", "open", "closed",

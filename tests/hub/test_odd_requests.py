@@ -89,7 +89,10 @@ def test_readers_have_little_to_say(tmp_path: object) -> None:
             assert httpx.post(f"{hub.url}/api/validate-yaml", content=body, headers=headers).status_code == status
 
 
-@pytest.mark.parametrize("name", ["git~1", "a/GIT~1/b", ".git ", ".git.", ".GIT", ".git::$INDEX_ALLOCATION"])
+@pytest.mark.parametrize(
+    "name",
+    ["git~1", "a/GIT~1/b", ".git ", ".git.", ".GIT", ".git::$INDEX_ALLOCATION", ".gitattributes/x", "a/.gitmodules/x"],
+)
 def test_names_that_git_refuses(web: httpx.Client, api: HfApi, name: str) -> None:
     before = api.model_info("ns/odd").sha
     lines = [{"key": "header", "value": {}}, {"key": "file", "value": {"path": name, "content": "x"}}]
@@ -187,6 +190,16 @@ def test_what_a_kill_leaves_blocks_nobody(hub: EmbeddedHub, api: HfApi) -> None:
     api.delete_tag(repo, tag="v1")
     refs = api.list_repo_refs(repo)
     assert ([branch.name for branch in refs.branches], refs.tags) == (["a", "main"], [])
+
+
+def test_a_move_that_was_killed_leads_nowhere(hub: EmbeddedHub, api: HfApi) -> None:
+    """Faulty variant: what was to be moved and was deleted instead is found under a name that somebody else took."""
+    for name in ("ns/stayed", "ns/other"):
+        api.create_repo(name)
+    (hub.root / "models/ns/stayed.moved").write_text('{"to": "ns/other"}')
+    assert api.model_info("ns/stayed").id == "ns/stayed"
+    api.delete_repo("ns/stayed")
+    assert not api.repo_exists("ns/stayed") and api.repo_exists("ns/other")
 
 
 def test_git_at_work_is_waited_for_and_left_alone(hub: EmbeddedHub, web: httpx.Client, api: HfApi) -> None:
