@@ -176,6 +176,15 @@ def test_results_follow_a_dataset_that_moves(lab: Lab) -> None:
     assert [row.model_id for row in ann.get_dataset_leaderboard("new/bench")] == ["score/after"]
 
 
+def test_a_hub_that_asked_once_goes_on_asking(hub: EmbeddedHub) -> None:
+    with httpx.Client(base_url=hub.url) as web:
+        assert web.post("/api/repos/create", json={"name": "x"}).status_code == 200
+        Accounts(hub.root).add("ann", "write")
+        assert web.get("/api/whoami-v2").status_code == 401
+        (hub.root / "tokens.json").unlink()
+        assert web.post("/api/repos/create", json={"name": "y"}).status_code == 401
+
+
 @pytest.mark.parametrize("content", [None, "{}", "[1]", "", '{"secret": "", "tokens": {}}', '{"tokens": {"a": 1}}'])
 def test_lost_tokens_let_nobody_in(tmp_path: Path, content: str | None) -> None:
     with serving(tmp_path / "root") as lab:
