@@ -170,7 +170,7 @@ class Discussions:
             answer["filesWithConflicts"] = [] if conflicts else None
             if conflicts and found["status"] != "merged" and has_ref(git, base):
                 answer["filesWithConflicts"] = _conflicts(git.merge_commits(git.references[base].target, theirs.id))
-            if diff:
+            if diff and "start" in found["changes"]:  # it was not kept once
                 start = git[found["changes"]["start"]].peel(pygit2.Commit)
                 answer["diff"] = git.diff(start, theirs).patch or ""
         return answer

@@ -69,7 +69,8 @@ def check_ref(prefix: str, name: str) -> str:
 def is_plain_ref(name: str) -> bool:
     """Whether a reference can be a file: the C library below ends a name at a NUL, and file systems have limits, within
     which `.lock` must fit, too."""
-    return name.isprintable() and all(len(part.encode()) <= 250 for part in name.split("/")) and len(name) <= MAX_PATH
+    short = len(name.encode()) <= MAX_PATH and all(len(part.encode()) <= 250 for part in name.split("/"))
+    return short and name.isprintable()
 
 
 def is_sha(revision: str) -> bool:

@@ -92,22 +92,23 @@ def repo_of(request: Request) -> Repo:
 
 def find_repo(request: Request, account: Account | None, kind: str, namespace: str, name: str) -> Repo:
     """A repo that an account may know of, or 404 (401 for somebody without one)."""
+    none = no_repo(kind, f"{namespace}/{name}")
     try:
         repo = hub_of(request).repos.find(kind, namespace, name)
-        request.state.repo = repo
         if account is not None or not repo.settings()["private"]:
+            request.state.repo = repo  # should it go away before the answer is complete
             return repo
-    except Refusal:
+    except (Refusal, FileNotFoundError):
         if account is not None:
-            raise
-    raise Refusal(401, no_repo(kind, f"{namespace}/{name}").message, "RepoNotFound")
+            raise none from None
+    raise Refusal(401, none.message, none.code)
 
 
 def check_signed(request: Request, what: str, word: str | None) -> None:
-    """401 unless a word of this Hub lets its bearer bring that, who may still write."""
+    """401 unless the word is one of this Hub's for that, 403 unless whom it was given to may still write."""
     account = hub_of(request).accounts.bearer(what, word)
     if account is None or not account.writes:
-        raise Refusal(401, f"This address does not let you {what.partition(' ')[0]} any more; ask for a new one")
+        raise Refusal(403, "Whoever this address was given to may not write any more")
 
 
 def may_read(account: Account | None, repo: Repo) -> bool:

@@ -142,6 +142,7 @@ def test_sizes_that_are_none(web: httpx.Client, operation: str, size: str) -> No
         ("GET", f"{MODEL}/revision/{'r' * 3000}", "", 404),
         ("GET", f"{MODEL}/revision/{'r%2F' * 1000}r", "", 404),
         ("GET", f"{MODEL}/revision/.git%20", "", 404),
+        ("GET", f"{MODEL}/revision/{'%F0%9F%90%A7' * 60}{('%2F' + '%F0%9F%90%A7' * 60) * 15}", "", 404),
         ("POST", f"{MODEL}/branch/{'r' * 3000}", "{}", 400),
         ("POST", f"{MODEL}/branch/{'r' * 251}", "{}", 400),
         ("DELETE", f"{MODEL}/tag/{'r' * 3000}", "", 404),

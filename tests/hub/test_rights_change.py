@@ -123,6 +123,21 @@ def test_an_address_ends_with_the_token(lab: Lab) -> None:
     assert not (lab.root / "objects" / oid[:2] / oid[2:4] / oid).exists()
 
 
+def test_an_address_ends_with_the_role(lab: Lab) -> None:
+    """tokens.json may be edited while the Hub is served."""
+    lab.give("ivy", "write")
+    lab.api("ivy").create_repo("ivy/x")
+    fresh = b"of ivy" * 1000
+    wanted = {"operation": "upload", "objects": [{"oid": hashlib.sha256(fresh).hexdigest(), "size": len(fresh)}]}
+    batch = lab.web("ivy").post("/ivy/x.git/info/lfs/objects/batch", json=wanted).json()["objects"][0]
+    file = lab.root / "tokens.json"
+    known = json.loads(file.read_text())
+    for entry in known["tokens"].values():
+        entry["role"] = "read" if entry["name"] == "ivy" else entry["role"]
+    file.write_text(json.dumps(known))
+    assert httpx.put(batch["actions"]["upload"]["href"], content=fresh).status_code == 403
+
+
 def test_a_name_that_is_given_again_is_somebody_else(lab: Lab, tmp_path: Path) -> None:
     lab.make("ann/gate")
     lab.api("ann").update_repo_settings("ann/gate", gated="manual")
