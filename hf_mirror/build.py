@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,13 +22,14 @@ from hf_mirror.audit.drafts import of_drafts
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import NOTHING, REGIMES
 from hf_mirror.files import read_json, replacing, write_json, write_rows
-from hf_mirror.identity import build_secret, file_digests
+from hf_mirror.identity import build_secret, file_digests, seal_key
 from hf_mirror.locking import only_one
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
 from hf_mirror.rows import memory, rows
 from hf_mirror.scenes import Drafts, Sizes, SplitReport, draw
 from hf_mirror.schema import SCENE
+from hf_mirror.sealing import KEY_FILE
 from hf_mirror.world import UNTIMED, World
 
 HELD_OUT = 0.1  # of all scenes, for validation and for test
@@ -64,6 +65,12 @@ class BuildSettings:
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ConfigError(f"{name} is {low}-{high}; expected two numbers from {least} to {most}, in order")
+
+    @staticmethod
+    def of(recorded: Mapping[str, Any]) -> BuildSettings:
+        """The settings that a report holds."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in recorded.items()}
+        return BuildSettings(**given)
 
     def shares(self) -> dict[str, int]:
         """How many scenes are wanted of each split: `scenes` in all."""
@@ -211,12 +218,13 @@ def _build_shard(
         "audits": audits,
         "warnings": [*log.warnings, *_warnings(settings, split, drawn, audits)],
     }
-    for name, text in ((TEMPLATE_FILE, domain.template), ("report.html", page(report))):
+    key = seal_key(secret).hex()
+    for name, text in ((TEMPLATE_FILE, domain.template), (KEY_FILE, key), ("report.html", page(report))):
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_json(folder / "report.json", report)
     paths += [folder / "tables" / f"{name}.parquet" for name in ("users", "items", "events")]
-    return [*paths, folder / TEMPLATE_FILE, folder / "report.html", folder / "report.json"]
+    return [*paths, *(folder / name for name in (TEMPLATE_FILE, KEY_FILE, "report.html", "report.json"))]
 
 
 def _draw(

@@ -46,6 +46,11 @@ def file_digests(path: Path) -> tuple[str, str]:
     return public.hexdigest(), private.hexdigest()
 
 
+def seal_key(secret: bytes) -> bytes:
+    """64 bytes that lock published rows to these raw files (sealing.py). They do not give the secret away."""
+    return hashlib.blake2b(key=secret, person=b"hf_mirror seal").digest()
+
+
 def event_key(secret: bytes, domain: str, user: str, item: str, timestamp_ms: int, ordinal: int) -> bytes:
     """32 bytes that name one event, by a keyed hash (BLAKE2b, RFC 7693). `ordinal` numbers events with the same user,
     item and time."""

@@ -14,6 +14,7 @@ from hf_mirror import prompts
 from hf_mirror.audit import Choices, audit
 from hf_mirror.files import write_json, write_rows
 from hf_mirror.schema import BENCH, EVENTS, ITEMS, PAIR, RATIONALE, READING, SCENE, SCORES, USERS
+from hf_mirror.sealing import KEY_FILE
 
 TITLES = [
     "Gull Island, The (1951)", "Paper Lanterns (1962)", "Quiet Harbour: Second Winter (1973)", "Tin Violin, A (1984)",
@@ -32,6 +33,7 @@ def make_run(directory: Path, domains: tuple[str, ...] = ("films", "shop"), mode
     for name in domains:
         scenes = [_scene(name, split, i) for split, n in SPLITS.items() for i in range(n)]
         _tables(directory / name)
+        (directory / name / KEY_FILE).write_text(2 * digest("key", name))
         for split in SPLITS:
             write_rows(
                 directory / name / "scenes" / f"{split}.parquet", [s for s in scenes if s["split"] == split], SCENE

@@ -1,6 +1,7 @@
 """`mirror …`: parses arguments, calls the stages, prints what they return. Nothing else happens here.
 
-Exit codes: 0 done, 1 the input or a remote is at fault (one line on standard error), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 the input or a remote is at fault (one line on standard error, or the problems of a result),
+2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,3 +34,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         raise SystemExit(1) from None
     print(shown)
+    if result.get("problems"):
+        raise SystemExit(1)

@@ -136,6 +136,18 @@ def _hub_commands(commands: Any) -> None:
     command.add_argument("--private", action="store_true", help="create the repos private")
     command.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
 
+    command = _add(commands, "rehydrate", calls.rehydrate, printing.rehydrated)
+    command.add_argument("dataset", metavar="REPO@REV", help="a published dataset with closed rows")
+    command.add_argument(
+        "--raw", nargs="+", required=True, metavar="[NAME=]PATH", help="raw folder of each closed source"
+    )
+    command.add_argument("--builder", nargs="+", type=Path, default=[], metavar="FILE",
+                         help="builder files of domains that do not come with hf_mirror")  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the full rows")
+
+    command = _add(commands, "lineage", calls.lineage, printing.lineage)
+    command.add_argument("repo", metavar="REPO[@REV]", help="a published dataset or model")
+
     hub = commands.add_parser("hub", help="The offline Hub.", description="The Hub's HTTP API on one folder.")
     hub_commands = hub.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     command = _add(hub_commands, "serve", calls.hub_serve, lambda result: "stopped", as_json=False)

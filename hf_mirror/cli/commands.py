@@ -169,6 +169,21 @@ def publish(options: argparse.Namespace) -> Result:
     return run(options.directory, options.namespace, options.tag, private=options.private, dry_run=options.dry_run)
 
 
+def rehydrate(options: argparse.Namespace) -> Result:
+    """Closed rows and one's own raw files to full rows."""
+    from hf_mirror.rehydrate import rehydrate as run
+
+    raw = {name: Path(path) for name, path in _raw(options.raw, [""]).items()}
+    return run(options.dataset, raw, options.out, builders=options.builder)
+
+
+def lineage(options: argparse.Namespace) -> Result:
+    """What a published repo was made from, checked against the Hub."""
+    from hf_mirror.publish.lineage import trace
+
+    return trace(options.repo)
+
+
 def evaluate(options: argparse.Namespace) -> Result:
     """A model on the benchmark."""
     from hf_mirror.evaluation import evaluate as run

@@ -63,6 +63,40 @@ def publication(result: Result) -> str:
     return "\n".join(lines + [f"  withheld {name}: {reason}" for name, reason in result["withheld"].items()])
 
 
+def rehydrated(result: Result) -> str:
+    """Where full rows are now, and how to load them."""
+    lines = [f"{result['repo']} at {result['revision']} is in {result['out']}, every row as before publication"]
+    for subset, counts in result["rows"].items():
+        rows = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        lines.append(f"  {subset}: {rows} rows{' (open: as published)' if subset in result['open'] else ''}")
+    first = next(iter(result["rows"]))
+    return "\n".join([*lines, f'load_dataset("{result["out"]}", "{first}"); the licences forbid to share the folder'])
+
+
+def lineage(result: Result) -> str:
+    """The tree of origins, and what the Hub says otherwise."""
+    wrong = result["problems"]
+    verdict = [f"PROBLEM {problem}" for problem in wrong] or ["every commit, tag and file is as its provenance says"]
+    return "\n".join([*_origin(result["tree"], ""), "", *verdict])
+
+
+def _origin(node: Result, indent: str) -> list[str]:
+    what = f"{node['what']}: " if "what" in node else ""
+    version = f" {node['tag']}" if "tag" in node else ""
+    state = " (see above)" if "seen" in node else " (published by others)" if "external" in node else ""
+    lines = [f"{indent}{what}{node['repo']}{version} @ {node['revision'][:12]}{state}"]
+    indent += "  "
+    lines += [f"{indent}PROBLEM {problem}" for problem in node["problems"]]
+    for writer in node.get("generators", ()):
+        lines.append(f"{indent}{writer['role']} of {writer['domain']}: {writer['model']} ({writer['licence']})")
+    if "made_from" not in node:
+        return lines
+    for name, source in node["sources"].items() if not node["made_from"] else ():
+        lines.append(f"{indent}{name}: {source['release']}, {source['licence']}, hf_mirror {source['code_version']}")
+        lines += [f"{indent}  {file['name']} sha256:{file['sha256'][:12]}" for file in source["raw_files"]]
+    return lines + [line for parent in node["made_from"] for line in _origin(parent, indent)]
+
+
 def board(result: Result) -> str:
     """Results as one table."""
     from hf_mirror.leaderboard import table

@@ -68,6 +68,7 @@ class Run:
                 f"{domain.name}/scenes/*",
                 f"{domain.name}/tables/*",
                 f"{domain.name}/*.jinja",
+                f"{domain.name}/*.key",
             )
             self.stamps.run(
                 f"build-{domain.name}",

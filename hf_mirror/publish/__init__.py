@@ -252,6 +252,7 @@ def _write_provenance(
         {
             "repo": f"{job.namespace}/{repo.name}",
             "tag": job.tag,
+            **(_made_with(job.run, repo.source) if isinstance(repo.source, Staged) else {"kind": "model"}),
             "code_version": __version__,
             "sources": {name: _source(job.run, name) for name in sources},
             "generators": [{**line, "licence": terms(line["model"]).licence} for line in generators],
@@ -260,6 +261,16 @@ def _write_provenance(
             "files": {path.relative_to(folder).as_posix(): sha256_file(path) for path in files},
         },
     )
+
+
+def _made_with(run: Run, staged: Staged) -> dict[str, Any]:
+    """What its rows depend on besides its sources: what a rehydration needs."""
+    made: dict[str, Any] = {"kind": staged.kind}
+    if staged.kind == "bench":
+        made["bench"] = {"seed": read_json(run.directory / REPORTS["bench"])["seed"]}
+    if MIXED in staged.rows:
+        made["mixed"] = {"domains": staged.pool, "weights": staged.weights, "seed": staged.seed}
+    return made
 
 
 def _source(run: Run, name: str) -> dict[str, Any]:

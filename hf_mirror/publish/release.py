@@ -82,6 +82,13 @@ class Remote:
         }
         return Snapshot(sha, files)
 
+    def fetch(self, sha: str, names: list[str] | None = None) -> Path:
+        """The files of a commit, or those of some names, in a folder of the Hub's cache."""
+        with _quiet():
+            return Path(
+                self._tried(lambda: self.api.snapshot_download(**self._target, revision=sha, allow_patterns=names))
+            )
+
     def create(self, private: bool) -> None:
         """Makes the repo if it is not there."""
         self._tried(lambda: self.api.create_repo(**self._target, private=private, exist_ok=True))

@@ -36,6 +36,7 @@ class Staged:
     """One dataset repo, ready but for its card: what lies where, and the facts its card needs.
 
     `rows` counts rows per subset and split; `withheld` the closed thoughts that could not be masked, per domain.
+    `mixed` draws from the domains of `pool` with `weights` and `seed`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Staged:
     tiers: dict[str, str] = field(default_factory=dict)
     withheld: dict[str, int] = field(default_factory=dict)
     unread: dict[str, int] = field(default_factory=dict)
+    pool: list[str] = field(default_factory=list)
     weights: dict[str, float] | None = None
     seed: int = 0
 
@@ -101,7 +103,7 @@ def stage_datasets(run: Run, out: Path, *, seed: int = 0, weights: Mapping[str, 
     for name in run.reports:
         _check_decisions(run.directory, name)
     for kind, stage in STAGES.items():
-        repo = Staged(f"mirror-{kind}", kind, out / f"mirror-{kind}", seed=seed)
+        repo = Staged(f"mirror-{kind}", kind, out / f"mirror-{kind}", pool=pool, seed=seed)
         for split in stage.splits:
             tables = {name: _table(run, name, split, kind, closed.get(name), repo) for name in run.reports}
             for name, table in tables.items():
@@ -127,9 +129,8 @@ def _table(run: Run, domain: str, split: str, kind: str, closed: ClosedDomain | 
     _check_scenes(run.directory / domain, split, kind, rows)
     if kind == "rationales":
         repo.unread[domain] = repo.unread.get(domain, 0) + unread
-    if closed is not None:
-        return to_arrow(getattr(closed, kind)(rows), stage.closed)
-    return to_arrow(rows, stage.open)
+    full = to_arrow(rows, stage.open)
+    return full if closed is None else to_arrow(getattr(closed, kind)(full), stage.closed)
 
 
 def _check_decisions(directory: Path, domain: str) -> None:

@@ -10,7 +10,9 @@ rows would otherwise tell the truth:
   the chosen option. Who wrote them, and with which licence, is said per repo, on the card and in provenance.json.
 - `teacher_hit_rate` and `student_hit_rate` are left out: counted against the thoughts that name an option, they
   single out the true one. Entropies do not depend on the truth and stay.
-- Rows are ordered by scene_id, then by a hash, so that their order says nothing about users or time.
+- Rows are ordered by scene_id, then by a keyed hash, so that their order says nothing about users or time.
+- `row_hmac` (of the row as it is in full) and `sealed` (what a rebuild cannot give: the thoughts as they were written,
+  by whom, and which was chosen) are of use only with the raw files (sealing.py): so that the full rows come back.
 What remains is that a pair narrows the truth to the two options its thoughts lean to, as an index into an exposure
 that is not published.
 """
@@ -18,7 +20,7 @@ that is not published.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +29,36 @@ import pyarrow as pa
 from hf_mirror.files import read_rows, read_table
 from hf_mirror.prompts import parse, prompt_sha256
 from hf_mirror.publish.masking import Masker, SceneMask
-from hf_mirror.schema import INDEX, SCORE, SCORES, TEXT, rows_of
+from hf_mirror.schema import BYTES, INDEX, SCORE, SCORES, TEXT, rows_of
+from hf_mirror.sealing import Seal
 
 Row = Mapping[str, Any]
+
+FROM_SCENE = ("scene_id", "domain", "split", "n_options", "prompt")  # what a rebuild gives of any row
+ROW = "row"  # in what is sealed: the row's place among those of its split
 
 KEY = {"scene_id": TEXT, "domain": TEXT, "split": TEXT, "n_options": INDEX, "prompt_sha256": TEXT}
 TELLING_SCORES = frozenset({"teacher_hit_rate", "student_hit_rate", "chosen_entropy", "rejected_entropy", "chosen_ifd"})
 CLOSED_SCORES = tuple(name for name in SCORES if name not in TELLING_SCORES)
 
-CLOSED_SCENE = rows_of(KEY)
-CLOSED_RATIONALE = rows_of({**KEY, "thought": TEXT, "finish_reason": TEXT, "parse_error": TEXT})
-CLOSED_PAIR = rows_of({**KEY, "thoughts": [TEXT], "scores": dict.fromkeys(CLOSED_SCORES, SCORE)})
-CLOSED_BENCH = rows_of({"scene_id": TEXT, "variant_id": TEXT, "prompt_sha256": TEXT, "n_options": INDEX})
+MARK = {"row_hmac": TEXT}
+SEALED = {**MARK, "sealed": BYTES}
+
+CLOSED_SCENE = rows_of({**KEY, **MARK})
+CLOSED_RATIONALE = rows_of({**KEY, "thought": TEXT, "finish_reason": TEXT, "parse_error": TEXT, **SEALED})
+CLOSED_PAIR = rows_of({**KEY, "thoughts": [TEXT], "scores": dict.fromkeys(CLOSED_SCORES, SCORE), **SEALED})
+CLOSED_BENCH = rows_of({"scene_id": TEXT, "variant_id": TEXT, "prompt_sha256": TEXT, "n_options": INDEX, **MARK})
 
 
 class ClosedDomain:
-    """The closed rows of one domain folder. `withheld` counts the thoughts that could not be masked, by kind."""
+    """The closed rows of one domain folder, from rows in full. `withheld` counts the thoughts that could not be masked,
+    by kind."""
 
     def __init__(self, folder: Path):
         items = {row["item_id"]: row["attributes"] or {} for row in read_rows(folder / "tables" / "items.parquet")}
         users = {row["user_id"]: row["profile"] or {} for row in read_rows(folder / "tables" / "users.parquet")}
         self._masker = Masker(items, users)
+        self._seal = Seal.of(folder)
         columns = ["scene_id", "user_id", "split", "prompt_sha256", "history", "exposure"]
         tables = [read_table(path).select(columns) for path in sorted((folder / "scenes").glob("*.parquet"))]
         self._scenes = {row["scene_id"]: row for table in tables for row in table.to_pylist()}
@@ -56,38 +67,45 @@ class ClosedDomain:
         self._mask_of_scene: SceneMask
 
     def scenes(self, rows: pa.Table) -> list[dict[str, Any]]:
-        """CLOSED_SCENE rows."""
-        return _ordered(self._key(row) for row in rows.select(["scene_id", "domain"]).to_pylist())
+        """CLOSED_SCENE rows of SCENE rows."""
+        return _ordered({**self._key(row), "row_hmac": self._seal.mark(row)} for row in rows.to_pylist())
 
     def rationales(self, rows: pa.Table) -> list[dict[str, Any]]:
-        """CLOSED_RATIONALE rows; a thought that cannot be masked is null and counted."""
-        columns = ["scene_id", "domain", "thought", "finish_reason", "parse_error"]
+        """CLOSED_RATIONALE rows of READ_RATIONALE rows; a thought that cannot be masked is null and counted."""
         return _ordered(
             {
                 **self._key(row),
                 "thought": self._mask(row["thought"], row["scene_id"], "rationales"),
                 "finish_reason": row["finish_reason"],
                 "parse_error": row["parse_error"],
+                **self._sealed(row, "rationales", number),
             }
-            for row in rows.select(columns).sort_by("scene_id").to_pylist()
+            for number, row in _scene_by_scene(rows)
         )
 
     def preferences(self, rows: pa.Table) -> list[dict[str, Any]]:
-        """CLOSED_PAIR rows: both thoughts in the order of a hash, whichever of them was chosen."""
-        columns = ["scene_id", "domain", "chosen", "rejected", "scores"]
-        return _ordered(self._pair(row) for row in rows.select(columns).sort_by("scene_id").to_pylist())
+        """CLOSED_PAIR rows of PAIR rows: both thoughts in the order of a hash, whichever of them was chosen."""
+        return _ordered(
+            {**self._pair(row), **self._sealed(row, "preferences", number)} for number, row in _scene_by_scene(rows)
+        )
 
     def bench(self, rows: pa.Table) -> list[dict[str, Any]]:
-        """CLOSED_BENCH rows; the hash is that of the row's own prompt, so that every variant can be checked."""
+        """CLOSED_BENCH rows of BENCH rows; the hash is that of the row's own prompt, so that every variant can be
+        checked."""
         return _ordered(
             {
                 "scene_id": row["scene_id"],
                 "variant_id": row["variant_id"],
                 "prompt_sha256": prompt_sha256(row["prompt"]),
                 "n_options": len(row["choices"]),
+                "row_hmac": self._seal.mark(row),
             }
-            for row in rows.select(["scene_id", "variant_id", "prompt", "choices"]).to_pylist()
+            for row in rows.to_pylist()
         )
+
+    def _sealed(self, row: Row, kind: str, number: int) -> dict[str, Any]:
+        inner = {ROW: number} | {name: value for name, value in row.items() if name not in FROM_SCENE}
+        return {"row_hmac": self._seal.mark(dict(row)), "sealed": self._seal.close(inner, kind, row["scene_id"])}
 
     def _pair(self, row: Row) -> dict[str, Any]:
         key = self._key(row)
@@ -120,7 +138,11 @@ def _hash(*values: str | None) -> str:
     return hashlib.sha256("\0".join(value or "" for value in values).encode()).hexdigest()
 
 
-def _ordered(rows: Iterable[dict[str, Any]] | Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By scene, then by a hash of what else the row holds: the order in which rows were made tells nothing."""
-    rest = ("variant_id", "thought", "finish_reason", "parse_error")
-    return sorted(rows, key=lambda row: (row["scene_id"], _hash(*(row.get(name) for name in rest))))
+def _scene_by_scene(rows: pa.Table) -> list[tuple[int, dict[str, Any]]]:
+    """Every row with its place, those of a scene one after another."""
+    return sorted(enumerate(rows.to_pylist()), key=lambda pair: pair[1]["scene_id"])
+
+
+def _ordered(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By scene, then by the keyed hash: the order in which rows were made tells nothing."""
+    return sorted(rows, key=lambda row: (row["scene_id"], row["row_hmac"]))

@@ -1,0 +1,263 @@
+"""`mirror rehydrate`: closed rows of a published dataset and one's own raw files become the full rows, byte for byte.
+
+The recorded build runs again on the raw files, which gives scenes, benchmark rows, prompts and the key of what is
+sealed (sealing.py). Rows are joined by `scene_id` and checked, each by its `row_hmac`. The result is the repo as it
+would be if its sources were open: the same subsets, splits and order, for `load_dataset` on the folder and for recipes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_mirror import __version__, domains
+from hf_mirror.bench import bench
+from hf_mirror.build import BuildSettings, build
+from hf_mirror.domains import Domain
+from hf_mirror.errors import ConfigError, DataError
+from hf_mirror.files import read_table, sha256_file, to_arrow, write_json, write_rows
+from hf_mirror.progress import progress, say
+from hf_mirror.prompts import rationale_messages
+from hf_mirror.publish.mixed import mix
+from hf_mirror.publish.provenance import Published
+from hf_mirror.publish.staging import MIXED, STAGES
+from hf_mirror.publish.tiers import ROW
+from hf_mirror.sealing import Seal
+
+NOTE = "rehydrated.json"  # marks such a folder, and says of which commit it is
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """One closed domain, built again: its run folder, its lock, and the commit's own closed files."""
+
+    name: str
+    run: Path
+    seal: Seal
+    kind: str
+    hint: str  # why rows may differ, for whoever meets one
+
+    def full(self, split: str, closed: pa.Table) -> pa.Table:
+        """The full rows of one split. DataError where a row is not what was published."""
+        rows = MAKERS[self.kind](self, split, closed)
+        marks = pc.unique(closed["row_hmac"]).to_pylist()
+        wrong = len(set(marks) ^ {self.seal.mark(row) for row in rows.to_pylist()})
+        if wrong or rows.num_rows != closed.num_rows:
+            raise DataError(
+                f"{self.name}, {split}: {wrong} of {closed.num_rows} rows differ from what was published; {self.hint}"
+            )
+        return rows
+
+    def scenes(self, split: str) -> pa.Table:
+        """The scenes that the build gave."""
+        return read_table(self.run / self.name / "scenes" / f"{split}.parquet")
+
+
+def rehydrate(
+    reference: str,
+    raw: Mapping[str, Path],
+    out: Path,
+    *,
+    builders: Sequence[Path] = (),
+    endpoint: str | None = None,
+) -> dict[str, Any]:
+    """Writes the dataset `reference` (`<namespace>/<repo>@<revision>`) to `out` with full rows.
+
+    `raw` has the raw files of every closed source, by domain ("" will do for the only one); `builders` are files of
+    domains that are not this project's own.
+
+    Returns `{repo, revision, out, rows: {subset: {split: n}}, rehydrated: [domain], open: [subset]}`.
+
+    Raises ConfigError where a raw folder is missing or nobody asked for it; DataError where raw files, template or rows
+    are not those that were published, naming which; HubError where the dataset cannot be read.
+    """
+    published = Published.open(reference, endpoint, ["dataset"])
+    sources, kind = published.provenance["sources"], published.provenance.get("kind")
+    if kind not in STAGES:
+        raise DataError(f"{reference} was published before rows could be rehydrated; publish it again")
+    closed = [name for name, source in sources.items() if source["tier"] == "closed"]
+    raw = {closed[0]: raw[""]} if list(raw) == [""] and len(closed) == 1 else raw
+    _check_raw(reference, closed, raw)
+    rows = published.provenance["rows"]
+    known = {domain.name: domain for domain in map(domains.load, builders)}
+    there = published.fetch()
+    with _whole(out) as folder, TemporaryDirectory(dir=folder.parent, prefix=".rebuilt-") as scratch:
+        tables: dict[str, dict[str, pa.Table]] = {}
+        for name in closed:
+            rebuilt = _rebuild(name, published, known.get(name), raw[name], Path(scratch))
+            tables[name] = {
+                split: rebuilt.full(split, read_table(there / name / f"{split}.parquet")) for split in rows[name]
+            }
+        mixed = published.provenance.get("mixed") or {}
+        if set(mixed.get("domains", ())) & set(closed):
+            tables[MIXED] = {
+                split: mix(
+                    {name: tables[name][split] for name in mixed["domains"] if split in tables[name]},
+                    mixed["weights"],
+                    mixed["seed"],
+                )
+                for split in rows[MIXED]
+            }
+        files = _write(folder, published, there, tables)
+        note = {"repo": published.repo, "revision": published.revision, "code_version": __version__, "files": files}
+        write_json(folder / NOTE, note)
+    return {
+        "repo": published.repo,
+        "revision": published.revision,
+        "out": str(out),
+        "rows": rows,
+        "rehydrated": closed,
+        "open": [name for name in rows if name not in tables],
+    }
+
+
+def _check_raw(reference: str, closed: Sequence[str], raw: Mapping[str, Path]) -> None:
+    if not closed:
+        raise ConfigError(f"all of {reference} is openly licensed: load_dataset gives its full rows already")
+    for name in closed:
+        if name not in raw:
+            raise ConfigError(f"{reference} holds closed rows of {name}; give its raw files: --raw {name}=DIR")
+    for name in raw:
+        if name not in closed:
+            raise ConfigError(f"{reference} has no closed source {name!r}; it has {', '.join(closed)}")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` at the end, or nothing. What is there already is never overwritten."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not empty; choose another --out, or delete it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=".rehydrating-") as scratch:
+        yield Path(scratch) / "whole"
+        if out.is_dir():
+            out.rmdir()
+        (Path(scratch) / "whole").rename(out)
+
+
+def _rebuild(name: str, published: Published, domain: Domain | None, raw: Path, scratch: Path) -> Rebuilt:
+    """The recorded build, on these raw files."""
+    recorded = published.provenance["sources"][name]
+    domain = domain or domains.load(name)
+    _check_raw_files(name, domain, raw, recorded["raw_files"])
+    if hashlib.sha256(domain.template.encode()).hexdigest() != recorded["template_sha256"]:
+        raise DataError(
+            f"the template of {name} is not the one that was published with hf_mirror {recorded['code_version']}; "
+            f"this is {__version__}: install that version"
+        )
+    hint = f"raw files and template are the same, but it was built with hf_mirror {recorded['code_version']}"
+    hint += ": install that version" if recorded["code_version"] != __version__ else ", as this is: with other code"
+    if recorded["code_version"] != __version__:
+        say(f"  {name} was built with hf_mirror {recorded['code_version']}, this is {__version__}: rows may differ")
+    settings = BuildSettings.of(recorded["settings"])
+    run = scratch / name
+    with progress(settings.scenes, f"  scenes of {name}") as advance:
+        build(domain, raw, run, settings, advance)
+    kind = published.provenance["kind"]
+    if kind == "bench":
+        bench(run, seed=published.provenance["bench"]["seed"])
+    return Rebuilt(name, run, Seal.of(run / name), kind, hint)
+
+
+def _check_raw_files(name: str, domain: Domain, raw: Path, recorded: Sequence[Mapping[str, Any]]) -> None:
+    """The raw files must be those that were built from: names the first that is not."""
+    root = raw if raw.is_dir() else raw.parent
+    found = {path.relative_to(root).as_posix(): path for path in domain.detect(raw).files}
+    for file in recorded:
+        path = found.pop(file["name"], None)
+        if path is None:
+            raise DataError(f"{raw} lacks {file['name']}, which {name} was built from; found {', '.join(found)}")
+        if sha256_file(path) != file["sha256"]:
+            raise DataError(
+                f"{path} is not the file that {name} was built from: it has {path.stat().st_size:,} bytes and SHA-256 "
+                f"{sha256_file(path)[:12]}…, expected {file['bytes']:,} bytes and {file['sha256'][:12]}…; "
+                "get the same release from its publisher"
+            )
+    if found:
+        raise DataError(f"{raw} also holds {', '.join(found)}, which {name} was not built from; take it away")
+
+
+def _scenes(rebuilt: Rebuilt, split: str, closed: pa.Table) -> pa.Table:
+    return to_arrow(rebuilt.scenes(split), STAGES["scenes"].open)
+
+
+def _bench(rebuilt: Rebuilt, split: str, closed: pa.Table) -> pa.Table:
+    return to_arrow(read_table(rebuilt.run / "bench" / f"{rebuilt.name}.parquet"), STAGES["bench"].open)
+
+
+def _unsealed(rebuilt: Rebuilt, split: str, closed: pa.Table) -> pa.Table:
+    """What was sealed, beside what its scene gives, in the order that it had."""
+    scenes = {row["scene_id"]: row for row in rebuilt.scenes(split).select(["scene_id", "prompt"]).to_pylist()}
+    rows = []
+    for row in closed.select(["scene_id", "domain", "split", "n_options", "sealed"]).to_pylist():
+        if row["scene_id"] not in scenes:
+            raise DataError(
+                f"{rebuilt.name}, {split}: the build gave no scene {row['scene_id']}, which was published; "
+                f"{rebuilt.hint}"
+            )
+        try:
+            inner = rebuilt.seal.open(row.pop("sealed"), rebuilt.kind, row["scene_id"])
+        except ValueError as error:
+            raise DataError(f"{rebuilt.name}, {split}, scene {row['scene_id']}: {error}; {rebuilt.hint}") from None
+        rows.append({**row, "prompt": rationale_messages(scenes[row["scene_id"]]["prompt"]), **inner})
+    return to_arrow(sorted(rows, key=lambda row: row[ROW]), STAGES[rebuilt.kind].open)
+
+
+# How each kind of repo gets its full rows.
+MAKERS: dict[str, Callable[[Rebuilt, str, pa.Table], pa.Table]] = {
+    "scenes": _scenes,
+    "rationales": _unsealed,
+    "preferences": _unsealed,
+    "bench": _bench,
+}
+
+
+def _write(
+    folder: Path, published: Published, there: Path, tables: Mapping[str, Mapping[str, pa.Table]]
+) -> dict[str, str]:
+    """Full rows, open rows as they were, licence, provenance and a card. Returns the SHA-256 of every file of rows."""
+    written, schema = {}, STAGES[published.provenance["kind"]].open
+    for subset, counts in published.provenance["rows"].items():
+        for split in counts:
+            name = f"{subset}/{split}.parquet"
+            if subset in tables:
+                write_rows(folder / name, tables[subset][split], schema)
+            else:
+                (folder / subset).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(there / name, folder / name)
+            written[name] = sha256_file(folder / name)
+    for name in ("LICENSE.md", "provenance.json"):
+        shutil.copyfile(there / name, folder / name)
+    (folder / "README.md").write_text(_card(published), encoding="utf-8")
+    return written
+
+
+def _card(published: Published) -> str:
+    """What `load_dataset` needs to find subsets and splits, and what a person should know."""
+    import yaml
+
+    configs = [
+        {
+            "config_name": subset,
+            "data_files": [{"split": split, "path": f"{subset}/{split}.parquet"} for split in counts],
+            **({"default": True} if subset == MIXED else {}),
+        }
+        for subset, counts in published.provenance["rows"].items()
+    ]
+    header = yaml.safe_dump({"configs": configs}, sort_keys=False)
+    return (
+        f"---\n{header}---\n\n# {published.repo}, rehydrated\n\n"
+        f"The full rows of `{published.repo}` at `{published.revision}`, made with raw files of closed sources. "
+        "**Do not share this folder**: their licences, in LICENSE.md, forbid it.\n"
+    )
