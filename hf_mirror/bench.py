@@ -53,7 +53,7 @@ def bench(directory: Path, *, seed: int = 0) -> dict[str, Any]:
         counts[folder.name] = {"dropped": dropped} | _counts(scenes, built[folder.name])
         if counts[folder.name]["underpowered"]:
             users = counts[folder.name]["users"]
-            logger.warning("%s: %d test users; below %d a score is underpowered", folder, users, POWERED_USERS)
+            logger.warning("%s: %d test users; below %d a score is underpowered", folder.name, users, POWERED_USERS)
     if not any(built.values()):
         raise DataError(
             f"{directory} holds no test scene in any domain; run `mirror build` with more scenes or feedback"

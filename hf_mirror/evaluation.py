@@ -29,6 +29,7 @@ from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.progress import progress
 from hf_mirror.schema import BENCH, PREDICTION
+from hf_mirror.sealing import NOTE
 
 KEY = ("domain", "scene_id", "variant_id")
 PACKAGES = ("lighteval", "transformers", "torch", "datasets", "numpy")
@@ -64,6 +65,11 @@ class Bench:
         if not rows:
             raise DataError(f"{self.name} has no rows for {domain}; expected benchmark rows; run `mirror bench` again")
         missing = [name for name in (*SCORED_COLUMNS, "prompt", "choices") if name not in rows[0]]
+        if "row_hmac" in rows[0]:
+            raise DataError(
+                f"{self.name} ({domain}) is closed-tier and holds no text; run `mirror rehydrate` with your own raw "
+                "files and give --bench its folder"
+            )
         if missing:
             raise DataError(f"{self.name} ({domain}) has no column {missing[0]!r}; expected rows of `mirror bench`")
         repeated = [key for key, n in Counter(tuple(row[column] for column in KEY) for row in rows).items() if n > 1]
@@ -73,11 +79,15 @@ class Bench:
 
 
 def open_bench(reference: str) -> Bench:
-    """The benchmark `<ns>/<repo>[@revision]`, a folder of `<domain>.parquet`, or a run's folder that holds `bench/`."""
+    """The benchmark `<ns>/<repo>[@revision]`, a folder of `<domain>.parquet`, a run's folder that holds `bench/`, or
+    what `mirror rehydrate` made."""
     folder = Path(reference)
     if folder.is_dir():
         folder = folder / "bench" if (folder / "bench").is_dir() else folder
-        files = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+        if (folder / NOTE).is_file():
+            files = {path.parent.name: path for path in sorted(folder.glob("*/test.parquet"))}
+        else:
+            files = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
         if not files:
             raise DataError(f"{folder} holds no <domain>.parquet; run `mirror bench` on its run folder first")
         return Bench(reference, tuple(files), files=files)

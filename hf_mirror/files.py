@@ -81,10 +81,22 @@ def to_arrow(rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) ->
 def write_rows(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
     """Writes one Parquet file that `load_dataset` reads back with exactly the features of `schema` (schema.py).
     Returns the number of rows."""
-    table = to_arrow(rows, schema).combine_chunks()  # where chunks end, Parquet's pages end
+    table = to_arrow(rows, schema)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
+        _write(table, temporary)
     return table.num_rows
+
+
+def parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    with pa.BufferOutputStream() as stream:
+        _write(table, stream)
+    return stream.getvalue().to_pybytes()
+
+
+def _write(table: pa.Table, where: Path | pa.NativeFile) -> None:
+    whole = table.combine_chunks()  # where chunks end, Parquet's pages end
+    pq.write_table(whole, where, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def arrow(values: np.ndarray | list[str], missing: np.ndarray | None = None) -> pa.Array:

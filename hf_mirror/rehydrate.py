@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from hf_mirror import __version__, domains
 from hf_mirror.bench import bench
@@ -30,17 +31,14 @@ from hf_mirror.prompts import rationale_messages
 from hf_mirror.publish.mixed import mix
 from hf_mirror.publish.provenance import Published
 from hf_mirror.publish.staging import MIXED, STAGES
-from hf_mirror.publish.tiers import ROW
-from hf_mirror.sealing import Seal
-
-NOTE = "rehydrated.json"  # marks such a folder, and says of which commit it is
+from hf_mirror.sealing import NOTE, Seal
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """One closed domain, built again: its run folder, its lock, and the commit's own closed files."""
+    """One closed domain, built again: its run folder and its lock."""
 
     name: str
     run: Path
@@ -48,14 +46,14 @@ class Rebuilt:
     kind: str
     hint: str  # why rows may differ, for whoever meets one
 
-    def full(self, split: str, closed: pa.Table) -> pa.Table:
-        """The full rows of one split. DataError where a row is not what was published."""
-        rows = MAKERS[self.kind](self, split, closed)
-        marks = pc.unique(closed["row_hmac"]).to_pylist()
-        wrong = len(set(marks) ^ {self.seal.mark(row) for row in rows.to_pylist()})
-        if wrong or rows.num_rows != closed.num_rows:
+    def full(self, split: str, there: Path) -> pa.Table:
+        """The full rows of one split of what was published. DataError where a row is not what it was."""
+        rows = MAKERS[self.kind](self, split, there)
+        marks = Counter(read_table(there / self.name / f"{split}.parquet", ["row_hmac"])["row_hmac"].to_pylist())
+        wrong = (marks - Counter(self.seal.mark(row) for row in rows.to_pylist())).total()
+        if wrong or rows.num_rows != marks.total():
             raise DataError(
-                f"{self.name}, {split}: {wrong} of {closed.num_rows} rows differ from what was published; {self.hint}"
+                f"{self.name}, {split}: {wrong} of {marks.total()} rows differ from what was published; {self.hint}"
             )
         return rows
 
@@ -96,9 +94,7 @@ def rehydrate(
         tables: dict[str, dict[str, pa.Table]] = {}
         for name in closed:
             rebuilt = _rebuild(name, published, known.get(name), raw[name], Path(scratch))
-            tables[name] = {
-                split: rebuilt.full(split, read_table(there / name / f"{split}.parquet")) for split in rows[name]
-            }
+            tables[name] = {split: rebuilt.full(split, there) for split in rows[name]}
         mixed = published.provenance.get("mixed") or {}
         if set(mixed.get("domains", ())) & set(closed):
             tables[MIXED] = {
@@ -188,34 +184,37 @@ def _check_raw_files(name: str, domain: Domain, raw: Path, recorded: Sequence[Ma
         raise DataError(f"{raw} also holds {', '.join(found)}, which {name} was not built from; take it away")
 
 
-def _scenes(rebuilt: Rebuilt, split: str, closed: pa.Table) -> pa.Table:
+def _scenes(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
     return to_arrow(rebuilt.scenes(split), STAGES["scenes"].open)
 
 
-def _bench(rebuilt: Rebuilt, split: str, closed: pa.Table) -> pa.Table:
+def _bench(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
     return to_arrow(read_table(rebuilt.run / "bench" / f"{rebuilt.name}.parquet"), STAGES["bench"].open)
 
 
-def _unsealed(rebuilt: Rebuilt, split: str, closed: pa.Table) -> pa.Table:
-    """What was sealed, beside what its scene gives, in the order that it had."""
-    scenes = {row["scene_id"]: row for row in rebuilt.scenes(split).select(["scene_id", "prompt"]).to_pylist()}
-    rows = []
-    for row in closed.select(["scene_id", "domain", "split", "n_options", "sealed"]).to_pylist():
-        if row["scene_id"] not in scenes:
-            raise DataError(
-                f"{rebuilt.name}, {split}: the build gave no scene {row['scene_id']}, which was published; "
-                f"{rebuilt.hint}"
-            )
-        try:
-            inner = rebuilt.seal.open(row.pop("sealed"), rebuilt.kind, row["scene_id"])
-        except ValueError as error:
-            raise DataError(f"{rebuilt.name}, {split}, scene {row['scene_id']}: {error}; {rebuilt.hint}") from None
-        rows.append({**row, "prompt": rationale_messages(scenes[row["scene_id"]]["prompt"]), **inner})
-    return to_arrow(sorted(rows, key=lambda row: row[ROW]), STAGES[rebuilt.kind].open)
+def _unsealed(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
+    """What was sealed, in its order, beside what its scenes give."""
+    path = there / rebuilt.name / f"{split}.sealed"
+    try:
+        opened = pq.read_table(pa.BufferReader(rebuilt.seal.open(path.read_bytes(), rebuilt.kind, split)))
+    except ValueError as error:
+        raise DataError(f"{path.name} of {rebuilt.name} does not open ({error}); {rebuilt.hint}") from None
+    scenes = rebuilt.scenes(split).select(["scene_id", "domain", "split", "exposure", "prompt"]).to_pylist()
+    known = {
+        row["scene_id"]: {name: row[name] for name in ("domain", "split")}
+        | {"n_options": len(row["exposure"]), "prompt": rationale_messages(row["prompt"])}
+        for row in scenes
+    }
+    rows = opened.to_pylist()
+    if missing := [row["scene_id"] for row in rows if row["scene_id"] not in known]:
+        raise DataError(
+            f"{rebuilt.name}, {split}: the build gave no scene {missing[0]}, which was published; {rebuilt.hint}"
+        )
+    return to_arrow([known[row["scene_id"]] | row for row in rows], STAGES[rebuilt.kind].open)
 
 
 # How each kind of repo gets its full rows.
-MAKERS: dict[str, Callable[[Rebuilt, str, pa.Table], pa.Table]] = {
+MAKERS: dict[str, Callable[[Rebuilt, str, Path], pa.Table]] = {
     "scenes": _scenes,
     "rationales": _unsealed,
     "preferences": _unsealed,

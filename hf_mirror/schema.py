@@ -27,7 +27,6 @@ INDEX = pa.int32()
 SECONDS = pa.int64()
 SCORE = pa.float32()
 MAP = pa.json_()
-BYTES = pa.binary()
 
 
 def rows_of(columns: dict[str, Any]) -> pa.Schema:

@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 from hf_mirror import files, prompts
 from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.schema import RESCUED
+from hf_mirror.sealing import NOTE
 from recipes.arguments import DataArguments
 
 SPLITS = ("train", "validation")
@@ -21,8 +22,9 @@ TOKENIZE_AT_ONCE = 512  # rows
 def load_pairs(arguments: DataArguments, columns: tuple[str, ...]) -> tuple[DatasetDict, dict[str, Any]]:
     """The pairs as `{train, validation?}`, and what they are exactly: revision, or the files' SHA-256.
 
-    A folder is read as `<domain>/preferences/<split>.parquet`; `mixed` there is all domains, one after the other. Where
-    nothing is rejected, scenes that `mirror distill --rescue` kept in `<domain>/rescued/` come along.
+    A folder is what `mirror rehydrate` made, or a run's: `<domain>/preferences/<split>.parquet`, where `mixed` is all
+    domains, one after the other. Where nothing is rejected, scenes that `mirror distill --rescue` kept in
+    `<domain>/rescued/` come along.
     Raises DataError for a missing folder, subset or column, HubError for a missing dataset or revision.
     """
     folder = Path(arguments.dataset)
@@ -40,6 +42,8 @@ def _from_folder(
 ) -> tuple[DatasetDict, dict[str, Any]]:
     if arguments.revision is not None:
         raise ConfigError(f"dataset {folder} is a folder and has no revision {arguments.revision!r}; leave it out")
+    if (folder / NOTE).is_file():
+        return _rehydrated(folder, arguments.subset)
     pattern = "*" if arguments.subset == "mixed" else arguments.subset
     paths = {split: sorted(folder.glob(f"{pattern}/preferences/{split}.parquet")) for split in SPLITS}
     rescued = {split: sorted(folder.glob(f"{pattern}/rescued/{split}.parquet")) for split in SPLITS}
@@ -61,6 +65,18 @@ def _from_folder(
     read = [path for parts in paths.values() for path in parts]
     hashes = [{"path": path.relative_to(folder).as_posix(), "sha256": files.sha256_file(path)} for path in read]
     return rows, {"folder": str(folder), "files": hashes}
+
+
+def _rehydrated(folder: Path, subset: str) -> tuple[DatasetDict, dict[str, Any]]:
+    """The rows of `mirror rehydrate`, which have the commit of the dataset that they were made from."""
+    note = files.read_json(folder / NOTE)
+    paths = {split: folder / subset / f"{split}.parquet" for split in SPLITS}
+    rows = {split: Dataset(files.read_table(path)) for split, path in paths.items() if path.is_file()}
+    if not rows:
+        subsets = sorted({name.split("/")[0] for name in note["files"]})
+        raise DataError(f"{folder} has no subset {subset!r}; it has {', '.join(subsets)}")
+    hashes = [{"path": f"{subset}/{split}.parquet", "sha256": files.sha256_file(paths[split])} for split in rows]
+    return DatasetDict(rows), {"id": note["repo"], "revision": note["revision"], "folder": str(folder), "files": hashes}
 
 
 def _from_hub(arguments: DataArguments) -> tuple[DatasetDict, dict[str, Any]]:

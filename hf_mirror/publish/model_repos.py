@@ -47,7 +47,7 @@ class TrainedModel:
         data = self.train["dataset"]
         everything = list(self.run.reports)
         open_ones = [name for name in everything if not self.run.closed(name)] or everything
-        pool = everything if "folder" in data else open_ones
+        pool = open_ones if "id" in data else everything
         own = pool if data["subset"] == MIXED else [data["subset"]]
         unknown = sorted(set(own) - set(everything))
         if unknown:

@@ -18,9 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_json, read_table, to_arrow, write_rows
+from hf_mirror.files import read_json, read_table, replacing, to_arrow, write_rows
 from hf_mirror.publish.mixed import check_weights, mix
-from hf_mirror.publish.tiers import CLOSED_BENCH, CLOSED_PAIR, CLOSED_RATIONALE, CLOSED_SCENE, ClosedDomain
+from hf_mirror.publish.tiers import (
+    CLOSED_BENCH,
+    CLOSED_PAIR,
+    CLOSED_RATIONALE,
+    CLOSED_SCENE,
+    SEALED,
+    ClosedDomain,
+)
 from hf_mirror.rationales.notes import check_notes, decisions_digest
 from hf_mirror.schema import BENCH, PAIR, READ_RATIONALE, SCENE
 
@@ -53,6 +60,10 @@ class Staged:
     def path(self, subset: str, split: str) -> Path:
         """Where a subset's split lies."""
         return self.folder / subset / f"{split}.parquet"
+
+    def sealed(self, subset: str, split: str) -> Path:
+        """Where that of it lies which only the raw files open."""
+        return self.folder / subset / f"{split}.sealed"
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,12 @@ def _table(run: Run, domain: str, split: str, kind: str, closed: ClosedDomain | 
     if kind == "rationales":
         repo.unread[domain] = repo.unread.get(domain, 0) + unread
     full = to_arrow(rows, stage.open)
-    return full if closed is None else to_arrow(getattr(closed, kind)(full), stage.closed)
+    if closed is None:
+        return full
+    if kind in SEALED:
+        with replacing(repo.sealed(domain, split)) as temporary:
+            temporary.write_bytes(closed.sealed(kind, split, full))
+    return to_arrow(getattr(closed, kind)(full), stage.closed)
 
 
 def _check_decisions(directory: Path, domain: str) -> None:

@@ -11,8 +11,8 @@ rows would otherwise tell the truth:
 - `teacher_hit_rate` and `student_hit_rate` are left out: counted against the thoughts that name an option, they
   single out the true one. Entropies do not depend on the truth and stay.
 - Rows are ordered by scene_id, then by a keyed hash, so that their order says nothing about users or time.
-- `row_hmac` (of the row as it is in full) and `sealed` (what a rebuild cannot give: the thoughts as they were written,
-  by whom, and which was chosen) are of use only with the raw files (sealing.py): so that the full rows come back.
+- `row_hmac`, of the row as it is in full, can be checked only with the raw files (sealing.py). What a rebuild cannot
+  give (the thoughts as they were written, by whom, and which was chosen) lies beside the rows as one sealed file.
 What remains is that a pair narrows the truth to the two options its thoughts lean to, as an index into an exposure
 that is not published.
 """
@@ -26,27 +26,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from hf_mirror.files import read_rows, read_table
+from hf_mirror.files import parquet, read_rows, read_table
 from hf_mirror.prompts import parse, prompt_sha256
 from hf_mirror.publish.masking import Masker, SceneMask
-from hf_mirror.schema import BYTES, INDEX, SCORE, SCORES, TEXT, rows_of
+from hf_mirror.schema import INDEX, SCORE, SCORES, TEXT, rows_of
 from hf_mirror.sealing import Seal
 
 Row = Mapping[str, Any]
 
-FROM_SCENE = ("scene_id", "domain", "split", "n_options", "prompt")  # what a rebuild gives of any row
-ROW = "row"  # in what is sealed: the row's place among those of its split
+FROM_SCENE = ("domain", "split", "n_options", "prompt")  # what a rebuild gives of any row, by its scene_id
+SEALED = ("rationales", "preferences")  # the kinds of rows that a rebuild does not give in full
 
 KEY = {"scene_id": TEXT, "domain": TEXT, "split": TEXT, "n_options": INDEX, "prompt_sha256": TEXT}
 TELLING_SCORES = frozenset({"teacher_hit_rate", "student_hit_rate", "chosen_entropy", "rejected_entropy", "chosen_ifd"})
 CLOSED_SCORES = tuple(name for name in SCORES if name not in TELLING_SCORES)
 
 MARK = {"row_hmac": TEXT}
-SEALED = {**MARK, "sealed": BYTES}
 
 CLOSED_SCENE = rows_of({**KEY, **MARK})
-CLOSED_RATIONALE = rows_of({**KEY, "thought": TEXT, "finish_reason": TEXT, "parse_error": TEXT, **SEALED})
-CLOSED_PAIR = rows_of({**KEY, "thoughts": [TEXT], "scores": dict.fromkeys(CLOSED_SCORES, SCORE), **SEALED})
+CLOSED_RATIONALE = rows_of({**KEY, "thought": TEXT, "finish_reason": TEXT, "parse_error": TEXT, **MARK})
+CLOSED_PAIR = rows_of({**KEY, "thoughts": [TEXT], "scores": dict.fromkeys(CLOSED_SCORES, SCORE), **MARK})
 CLOSED_BENCH = rows_of({"scene_id": TEXT, "variant_id": TEXT, "prompt_sha256": TEXT, "n_options": INDEX, **MARK})
 
 
@@ -78,15 +77,15 @@ class ClosedDomain:
                 "thought": self._mask(row["thought"], row["scene_id"], "rationales"),
                 "finish_reason": row["finish_reason"],
                 "parse_error": row["parse_error"],
-                **self._sealed(row, "rationales", number),
+                "row_hmac": self._seal.mark(row),
             }
-            for number, row in _scene_by_scene(rows)
+            for row in rows.sort_by("scene_id").to_pylist()
         )
 
     def preferences(self, rows: pa.Table) -> list[dict[str, Any]]:
         """CLOSED_PAIR rows of PAIR rows: both thoughts in the order of a hash, whichever of them was chosen."""
         return _ordered(
-            {**self._pair(row), **self._sealed(row, "preferences", number)} for number, row in _scene_by_scene(rows)
+            {**self._pair(row), "row_hmac": self._seal.mark(row)} for row in rows.sort_by("scene_id").to_pylist()
         )
 
     def bench(self, rows: pa.Table) -> list[dict[str, Any]]:
@@ -103,9 +102,10 @@ class ClosedDomain:
             for row in rows.to_pylist()
         )
 
-    def _sealed(self, row: Row, kind: str, number: int) -> dict[str, Any]:
-        inner = {ROW: number} | {name: value for name, value in row.items() if name not in FROM_SCENE}
-        return {"row_hmac": self._seal.mark(dict(row)), "sealed": self._seal.close(inner, kind, row["scene_id"])}
+    def sealed(self, kind: str, split: str, rows: pa.Table) -> bytes:
+        """What a rebuild cannot give of the rows, in their order: Parquet, encrypted."""
+        written = rows.drop_columns([name for name in FROM_SCENE if name in rows.column_names])
+        return self._seal.close(parquet(written), kind, split)
 
     def _pair(self, row: Row) -> dict[str, Any]:
         key = self._key(row)
@@ -136,11 +136,6 @@ class ClosedDomain:
 
 def _hash(*values: str | None) -> str:
     return hashlib.sha256("\0".join(value or "" for value in values).encode()).hexdigest()
-
-
-def _scene_by_scene(rows: pa.Table) -> list[tuple[int, dict[str, Any]]]:
-    """Every row with its place, those of a scene one after another."""
-    return sorted(enumerate(rows.to_pylist()), key=lambda pair: pair[1]["scene_id"])
 
 
 def _ordered(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
