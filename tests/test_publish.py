@@ -370,6 +370,37 @@ def test_a_dry_run_writes_nothing(run: Path, hub: EmbeddedHub) -> None:
     assert not any(e["new_commit"] for e in publish(run, "acme", "v0.1.0", endpoint=hub.url, dry_run=True)["repos"])
 
 
+def test_pull_requests_are_made_once_and_tagged_after_their_merge(run: Path, hub: EmbeddedHub) -> None:
+    from huggingface_hub import HfApi
+
+    api, datasets = HfApi(endpoint=hub.url), [f"acme/{name}" for name in DATASETS]
+    proposed = publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",), create_pr=True)["repos"]
+    assert all("/discussions/1" in entry["pull_request"] and not entry["new_tag"] for entry in proposed)
+    again = publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",), create_pr=True)["repos"]
+    assert [entry["pull_request"] for entry in again] == [entry["pull_request"] for entry in proposed]
+    for repo in datasets:
+        assert not api.list_repo_refs(repo, repo_type="dataset").tags
+        assert api.list_repo_files(repo, repo_type="dataset") == [".gitattributes"]
+        api.merge_pull_request(repo, 1, repo_type="dataset")
+    merged = publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",))["repos"]
+    assert all(entry["new_tag"] and entry["pull_request"] is None for entry in merged)
+    assert not merged[0]["new_commit"]  # the scenes, whose card names no commit
+    assert [len(list(api.get_repo_discussions(repo, repo_type="dataset"))) for repo in datasets] == [1] * 4
+
+
+def test_repos_are_private_and_gated_when_asked_and_stay_so(run: Path, hub: EmbeddedHub) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.url)
+    publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",))
+    write_rows(run / "shop" / "preferences" / "validation.parquet", [], PAIR)
+    publish(run, "acme", "v0.2.0", endpoint=hub.url, only=("datasets",), private=True, gated="manual")
+    changed = api.dataset_info("acme/mirror-preferences")
+    assert (changed.private, changed.gated) == (True, "manual")
+    publish(run, "acme", "v0.2.0", endpoint=hub.url, only=("datasets",))
+    assert api.dataset_info("acme/mirror-preferences").private
+
+
 def test_models_alone_need_their_datasets(run: Path, hub: EmbeddedHub) -> None:
     with pytest.raises(HubError, match="publish the datasets first"):
         publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("models",))

@@ -133,7 +133,13 @@ def _hub_commands(commands: Any) -> None:
     _directory(command)
     command.add_argument("--namespace", required=True, help="user or organisation on the Hub")
     command.add_argument("--tag", required=True, help="semantic version, e.g. v1.0.0; a tag never moves")
-    command.add_argument("--private", action="store_true", help="create the repos private")
+    command.add_argument("--private", action="store_true", help="make the repos private")
+    command.add_argument(
+        "--gated", choices=("auto", "manual"), help="make the repos gated: who asks is let in, or you let in"
+    )
+    command.add_argument(
+        "--create-pr", action="store_true", help="propose pull requests instead of commits; no tag yet"
+    )
     command.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
 
     command = _add(commands, "rehydrate", calls.rehydrate, printing.rehydrated)

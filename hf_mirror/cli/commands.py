@@ -166,7 +166,10 @@ def publish(options: argparse.Namespace) -> Result:
     """Everything in a run folder to versioned Hub repos."""
     from hf_mirror.publish import publish as run
 
-    return run(options.directory, options.namespace, options.tag, private=options.private, dry_run=options.dry_run)
+    return run(
+        options.directory, options.namespace, options.tag, private=options.private, gated=options.gated,
+        create_pr=options.create_pr, dry_run=options.dry_run,
+    )  # fmt: skip
 
 
 def rehydrate(options: argparse.Namespace) -> Result:

@@ -60,6 +60,9 @@ def publication(result: Result) -> str:
     for repo in result["repos"]:
         changes = ", ".join(f"{len(repo[kind])} {kind}" for kind in ("added", "changed", "deleted") if repo[kind])
         lines.append(f"  {' '.join(filter(None, (repo['kind'], repo['repo'], repo['sha'])))}: {changes or 'unchanged'}")
+        lines += [f"    proposed: {repo['pull_request']}"] * bool(repo["pull_request"])
+    if any(repo["pull_request"] for repo in result["repos"]):
+        lines.append("  nothing is tagged yet: merge the pull requests, then publish again without --create-pr")
     return "\n".join(lines + [f"  withheld {name}: {reason}" for name, reason in result["withheld"].items()])
 
 

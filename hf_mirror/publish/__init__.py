@@ -49,7 +49,9 @@ class Publication:
     namespace: str
     tag: str
     endpoint: str | None
-    private: bool
+    private: bool = False
+    gated: str | None = None
+    create_pr: bool = False
     commits: dict[str, str] = field(default_factory=dict)
 
     def remote(self, name: str, kind: str) -> Remote:
@@ -77,6 +79,8 @@ def publish(
     *,
     endpoint: str | None = None,
     private: bool = False,
+    gated: str | None = None,
+    create_pr: bool = False,
     dry_run: bool = False,
     seed: int = 0,
     only: Sequence[str] = PARTS,
@@ -85,10 +89,12 @@ def publish(
     """Publishes the run in `directory` as repos of `namespace` at version `tag` (vX.Y.Z).
 
     `only=("datasets",)` before training and the whole again afterwards is the usual way: the datasets are then found
-    unchanged. `weights` per domain shape the `mixed` subset (None: all rows). `dry_run` writes nothing anywhere.
+    unchanged. `weights` per domain shape the `mixed` subset (None: all rows). `private` and `gated` (`auto` or
+    `manual`) make the repos so. With `create_pr` each commit is a pull request, and no tag is made: publish again
+    without it once they are merged. `dry_run` writes nothing anywhere.
 
-    Returns `{endpoint, namespace, tag, dry_run, repos: [{repo, kind, sha, new_commit, new_tag, added, changed,
-    deleted, rows}], withheld: {model: reason}}`; in a dry run `sha` is null for what does not exist yet.
+    Returns `{endpoint, namespace, tag, dry_run, repos: [{repo, kind, sha, new_commit, new_tag, pull_request, added,
+    changed, deleted, rows}], withheld: {model: reason}}`; in a dry run `sha` is null for what does not exist yet.
     Raises ConfigError for a bad tag, namespace or part; DataError for a run that lacks something; HubError where the
     Hub cannot be reached, refuses, or holds other bytes at this tag (then nothing was changed).
     """
@@ -96,7 +102,7 @@ def publish(
     run = Run.open(directory)
     with tempfile.TemporaryDirectory(prefix="mirror-publish-") as work:
         address = endpoint or os.environ.get("HF_ENDPOINT")
-        job = Publication(run, Path(work), namespace, tag, address, private)
+        job = Publication(run, Path(work), namespace, tag, address, private, gated, create_pr)
         staged = stage_datasets(run, job.work, seed=seed, weights=weights)
         models = find_models(run) if "models" in only else []
         withheld = {model.name: reason for model in models if (reason := model.withheld())}
@@ -109,7 +115,8 @@ def publish(
             for repo in ours:
                 plans[repo.name] |= _release(job, repo)
                 done = plans[repo.name]
-                say(f"  {done['repo']} {tag}: {'new commit' if done['new_commit'] else 'unchanged'} {done['sha']}")
+                state = done["pull_request"] or ("new commit" if done["new_commit"] else "unchanged")
+                say(f"  {done['repo']} {tag}: {state} {done['sha']}")
         return {
             "endpoint": job.remote("x", "dataset").endpoint,
             "namespace": namespace,
@@ -156,7 +163,8 @@ def _compare(job: Publication, repos: list[Repo]) -> dict[str, dict[str, Any]]:
             "kind": repo.kind,
             "sha": None if changes else there.sha,
             "new_commit": bool(changes),
-            "new_tag": tagged.sha is None,
+            "new_tag": tagged.sha is None and not job.create_pr,
+            "pull_request": None,
             "added": changes.added,
             "changed": changes.changed,
             "deleted": changes.deleted,
@@ -173,7 +181,7 @@ def _require_datasets(job: Publication, others: list[Repo]) -> None:
 
 
 def _release(job: Publication, repo: Repo) -> dict[str, Any]:
-    """Brings one repo to this version: nothing, a tag, or a commit and a tag."""
+    """Brings one repo to this version: nothing, a tag, a commit and a tag, or a pull request."""
     remote = job.remote(repo.name, repo.kind)
     folder = _stage(job, repo)
     tagged = remote.snapshot(job.tag)
@@ -182,15 +190,18 @@ def _release(job: Publication, repo: Repo) -> dict[str, Any]:
             raise HubError(f"{remote.repo} got {job.tag} with other bytes while this ran; publish under a new version")
         job.commits[repo.name] = tagged.sha
         return {"sha": tagged.sha, "new_commit": False, "new_tag": False}
-    remote.create(job.private)
+    remote.create(job.private, job.gated)
     head = remote.snapshot(None)
     changes = difference(folder, head)
-    sha = head.sha
-    if changes or sha is None:
-        sha = remote.commit(folder, changes, head.sha, f"{repo.name} {job.tag}")
-    remote.tag(job.tag, sha, f"{remote.repo} {job.tag}")
+    sha, message, request = head.sha, f"{repo.name} {job.tag}", None
+    if job.create_pr and changes:
+        sha, request = remote.propose(folder, changes, head.sha, message)
+    elif changes or sha is None:
+        sha = remote.commit(folder, changes, head.sha, message)
+    if not job.create_pr:
+        remote.tag(job.tag, sha, f"{remote.repo} {job.tag}")
     job.commits[repo.name] = sha
-    return {"sha": sha, "new_commit": bool(changes), "new_tag": True}
+    return {"sha": sha, "new_commit": bool(changes), "new_tag": not job.create_pr, "pull_request": request}
 
 
 def _stage(job: Publication, repo: Repo) -> Path:

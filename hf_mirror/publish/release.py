@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,30 +90,61 @@ class Remote:
                 self._tried(lambda: self.api.snapshot_download(**self._target, revision=sha, allow_patterns=names))
             )
 
-    def create(self, private: bool) -> None:
-        """Makes the repo if it is not there."""
+    def create(self, private: bool, gated: str | None) -> None:
+        """Makes the repo if it is not there, and private or gated if that was asked for and it is not yet."""
         self._tried(lambda: self.api.create_repo(**self._target, private=private, exist_ok=True))
+        about = self._tried(lambda: self.api.repo_info(**self._target))
+        if private and not about.private:
+            self._tried(lambda: self.api.update_repo_settings(**self._target, private=True))
+        if gated and getattr(about, "gated", None) != gated:
+            self._tried(lambda: self.api.update_repo_settings(**self._target, gated=gated))  # type: ignore[arg-type]
 
     def commit(self, folder: Path, changes: Changes, parent: str | None, message: str) -> str:
         """One commit with all adds and deletes. Returns its SHA after the Hub has shown the very bytes of `folder`."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        operations: list[Any] = [CommitOperationAdd(p, folder / p) for p in (*changes.added, *changes.changed)]
-        operations += [CommitOperationDelete(path) for path in changes.deleted]
 
         def made() -> str | None:
             there = self.snapshot(None)
             return None if there.sha in (None, parent) or difference(folder, there) else there.sha
 
+        send = self._commit(folder, changes, commit_message=message, parent_commit=parent)
         with _quiet():
-            sha = self._tried(
-                lambda: (
-                    self.api.create_commit(
-                        **self._target, operations=operations, commit_message=message, parent_commit=parent
-                    ).oid
-                ),
-                made,
+            return self._shown(folder, self._tried(lambda: str(send().oid), made))
+
+    def propose(self, folder: Path, changes: Changes, parent: str | None, message: str) -> tuple[str, str]:
+        """The same as a pull request: its commit and its address. One that is open with these bytes will do."""
+        send = self._commit(folder, changes, commit_message=message, parent_commit=parent, create_pr=True)
+
+        def ask() -> tuple[str, str]:
+            made = send()
+            return made.oid, str(made.pr_url)
+
+        with _quiet():
+            sha, address = self._proposed(folder) or self._tried(ask, partial(self._proposed, folder))
+        return self._shown(folder, sha), address
+
+    def _commit(self, folder: Path, changes: Changes, **how: Any) -> Callable[[], Any]:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        operations: list[Any] = [CommitOperationAdd(p, folder / p) for p in (*changes.added, *changes.changed)]
+        operations += [CommitOperationDelete(path) for path in changes.deleted]
+        return partial(self.api.create_commit, **self._target, operations=operations, **how)
+
+    def _proposed(self, folder: Path) -> tuple[str, str] | None:
+        """An open pull request that holds exactly `folder`."""
+
+        def look() -> list[Any]:
+            return list(
+                self.api.get_repo_discussions(**self._target, discussion_type="pull_request", discussion_status="open")
             )
+
+        for one in self._tried(look):
+            there = self.snapshot(f"refs/pr/{one.num}")
+            if there.sha and not difference(folder, there):
+                return there.sha, one.url
+        return None
+
+    def _shown(self, folder: Path, sha: str) -> str:
+        """`sha`, once the Hub has shown that it holds the very bytes of `folder`."""
         there = self.snapshot(sha)
         if there.sha is None or difference(folder, there):
             raise HubError(
