@@ -31,14 +31,21 @@ NAME = "amazon_reviews"
 POSITIVE = "a rating of 4 or more out of 5"
 
 CITATIONS = {
-    "2023": (
-        "Yupeng Hou, Jiacheng Li, Zhankui He, An Yan, Xiusi Chen and Julian McAuley. 2024. Bridging Language and Items "
-        "for Retrieval and Recommendation. https://arxiv.org/abs/2403.03952"
-    ),
-    "2018": (
-        "Jianmo Ni, Jiacheng Li and Julian McAuley. 2019. Justifying Recommendations using Distantly-Labeled Reviews "
-        "and Fine-Grained Aspects. Proceedings of EMNLP-IJCNLP 2019, 188-197. https://aclanthology.org/D19-1018"
-    ),
+    "2023": """@article{hou2024bridging,
+  title   = {Bridging Language and Items for Retrieval and Recommendation},
+  author  = {Hou, Yupeng and Li, Jiacheng and He, Zhankui and Yan, An and Chen, Xiusi and McAuley, Julian},
+  journal = {arXiv preprint arXiv:2403.03952},
+  year    = {2024},
+  url     = {https://arxiv.org/abs/2403.03952}
+}""",
+    "2018": """@inproceedings{ni2019justifying,
+  title     = {Justifying Recommendations using Distantly-Labeled Reviews and Fine-Grained Aspects},
+  author    = {Ni, Jianmo and Li, Jiacheng and McAuley, Julian},
+  booktitle = {Proceedings of EMNLP-IJCNLP 2019},
+  pages     = {188--197},
+  year      = {2019},
+  url       = {https://aclanthology.org/D19-1018}
+}""",
 }
 MADE_UP_LICENCE = "License: CC0-1.0"
 LICENCE = "no licence assigned"

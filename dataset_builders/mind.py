@@ -28,11 +28,15 @@ from hf_mirror.schema import Tables
 NAME = "mind"
 POSITIVE = "a click"
 
-CITATION = (
-    "Fangzhao Wu, Ying Qiao, Jiun-Hung Chen, Chuhan Wu, Tao Qi, Jianxun Lian, Danyang Liu, Xing Xie, Jianfeng Gao, "
-    "Winnie Wu and Ming Zhou. 2020. MIND: A Large-scale Dataset for News Recommendation. Proceedings of ACL 2020, "
-    "3597-3606. https://aclanthology.org/2020.acl-main.331"
-)
+CITATION = """@inproceedings{wu2020mind,
+  title     = {{MIND}: A Large-scale Dataset for News Recommendation},
+  author    = {Wu, Fangzhao and Qiao, Ying and Chen, Jiun-Hung and Wu, Chuhan and Qi, Tao and Lian, Jianxun and
+               Liu, Danyang and Xie, Xing and Gao, Jianfeng and Wu, Winnie and Zhou, Ming},
+  booktitle = {Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics},
+  pages     = {3597--3606},
+  year      = {2020},
+  url       = {https://aclanthology.org/2020.acl-main.331}
+}"""
 MADE_UP_LICENCE = "License: CC0-1.0"
 LICENCE = "Microsoft Research License Terms: research only, may not be redistributed"
 TERMS = "https://github.com/msnews/MIND/blob/master/MSR%20License_Data.pdf"

@@ -19,10 +19,16 @@ from hf_mirror.schema import Tables
 NAME = "movielens"
 POSITIVE = "a rating of 4 or more out of 5"
 
-CITATION = (
-    "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
-    "ACM Transactions on Interactive Intelligent Systems 5, 4, Article 19. https://doi.org/10.1145/2827872"
-)
+CITATION = """@article{harper2015movielens,
+  title   = {The {MovieLens} Datasets: History and Context},
+  author  = {Harper, F. Maxwell and Konstan, Joseph A.},
+  journal = {ACM Transactions on Interactive Intelligent Systems},
+  volume  = {5},
+  number  = {4},
+  pages   = {19:1--19:19},
+  year    = {2015},
+  doi     = {10.1145/2827872}
+}"""
 SERVER = "https://files.grouplens.org/datasets/movielens"
 _TERMS = "research with acknowledgement, no commercial use, no endorsement implied; "
 _CLOSED = _TERMS + "may not be redistributed without separate permission"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from hf_mirror import schema
 from hf_mirror.domains import import_file
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_json, write_json, write_rows
+from hf_mirror.files import read_json, read_table, write_json, write_rows
 from hf_mirror.publish import tiers
 from hf_mirror.publish.cards import TEMPLATES, benchmark_card, check, dataset_card, licence_file, render
 from hf_mirror.publish.model_repos import find_models, stage_model
@@ -165,6 +167,28 @@ def test_a_missing_fact_is_an_error_that_names_it(run: Path, staged: dict[str, S
         stage_model(model, tmp_path / "out", namespace="acme", tag="v1.0.0", lineage=[])
 
 
+def test_plots_are_pictures_that_the_card_shows(run: Path, tmp_path: Path) -> None:
+    shown = {
+        "scenes": {"positions", "options", "prompts"}, "rationales": {"words"},
+        "preferences": {"uncertainty", "options", "words"}, "bench": {"positions", "options", "prompts"},
+    }  # fmt: skip
+    for repo in stage_datasets(Run.open(run), tmp_path / "out"):
+        slots = {name: {"random_order_gold_slots": {"4": [1, 0, 1, 0]}} for name in ("films", "shop")}
+        report = read_json(run / "bench.json")
+        for name, found in slots.items():
+            report["domains"][name] |= found
+        text = card(repo, run, bench=report)
+        pictures = re.findall(r"^!\[.+\]\((plots/.+\.svg)\)$", text, re.MULTILINE)
+        assert {name for name in pictures if name.startswith("plots/shop-")} == {
+            f"plots/shop-{name}.svg" for name in shown[repo.kind]
+        }
+        assert set(pictures) == {path.relative_to(repo.folder).as_posix() for path in repo.folder.rglob("*.svg")}
+        for name in pictures:
+            root = ElementTree.fromstring((repo.folder / name).read_text())
+            assert root.tag.endswith("}svg") and len(root.findall(".//{*}rect")) > 1, name
+        assert not (repo.folder / "plots" / "films-prompts.svg").exists()  # closed rows have no prompts to measure
+
+
 def test_every_column_has_a_meaning() -> None:
     shown = (schema.SCENE, schema.READ_RATIONALE, schema.PAIR, schema.BENCH, tiers.CLOSED_RATIONALE, tiers.CLOSED_PAIR)
     meanings = (TEMPLATES / "columns.jinja").read_text()
@@ -173,7 +197,9 @@ def test_every_column_has_a_meaning() -> None:
 
 def test_a_column_without_a_meaning_stops_the_card(run: Path, tmp_path: Path) -> None:
     scenes = stage_datasets(Run.open(run), tmp_path / "out")[0]
-    write_rows(scenes.path("shop", "train"), [{"oddity": "x"}], schema.rows_of({"oddity": schema.TEXT}))
+    rows = read_table(scenes.path("shop", "train"))
+    odd = rows.append_column("oddity", pa.array(["x"] * len(rows)))
+    write_rows(scenes.path("shop", "train"), odd, odd.schema)
     with pytest.raises(DataError, match="oddity"):
         card(scenes, run)
 

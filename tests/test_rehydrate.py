@@ -232,3 +232,20 @@ def test_what_was_published_tells_nothing_of_the_raw_files(world: World) -> None
                 seen += " ".join(map(str, read_rows(path)))
             assert [name for name in names if name in seen] == [], path
             assert not times & set(re.findall(r"\d{9,10}|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", seen)), path
+
+
+def test_the_line_on_the_card_does_it(world: World, tmp_path: Path, mirror_process: Callable[..., Any]) -> None:
+    folder = Published.open("acme/mirror-preferences@v1.0.0", world.url).fetch()
+    card = (folder / "README.md").read_text()
+    command, loading = re.findall(r"```bash\nmirror (.*?)\n```\n\n`full` is then a folder for `(.*?)`", card)[0]
+    words = command.split()
+    assert words[-2:] == ["--out", "full"]
+    for name, raw in world.raw.items():
+        words[words.index(f"{name}=DIR")] = f"{name}={raw}"
+    done = mirror_process(*words[:-1], tmp_path / "full", HF_ENDPOINT=world.url, HF_HOME=str(tmp_path / "hf"))
+    assert done.code == 0, done.err
+    assert "every row as before publication" in done.out and re.search(r"mind: \d+ train", done.out)
+    shown: dict[str, Any] = {}
+    loading = loading.replace('"full"', repr(str(tmp_path / "full")))
+    exec(f"from datasets import load_dataset\nrows = {loading}", shown)
+    assert shown["rows"]["train"].num_rows and "chosen" in shown["rows"]["train"].column_names

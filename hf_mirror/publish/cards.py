@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from hf_mirror import PROJECT
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, read_rows
+from hf_mirror.publish.figures import draw
 from hf_mirror.publish.licences import hub_licence, terms
 from hf_mirror.publish.staging import MIXED, STAGES, Run, Staged
 
@@ -52,18 +53,24 @@ MADE_UP = {
 
 
 def dataset_card(staged: Staged, run: Run, *, namespace: str, tag: str, lineage: Lineage, reports: Facts) -> str:
-    """The card of a dataset repo other than the benchmark. `reports` holds preferences.json where the kind needs it.
+    """The card of a dataset repo other than the benchmark, whose plots are written beside it. `reports` holds
+    preferences.json where the kind needs it.
 
     `lineage` has `{what, repo, revision}` per repo that this one was made from.
     """
     facts = _dataset_facts(staged, run, namespace, tag, lineage)
-    return _header(staged, run, namespace, lineage) + render("dataset.md.jinja", {**facts, **reports})
+    slots = facts["positions"] if staged.kind == "scenes" else {}
+    figures = {"figures": draw(staged, slots)}
+    return _header(staged, run, namespace, lineage) + render("dataset.md.jinja", {**facts, **figures, **reports})
 
 
 def benchmark_card(staged: Staged, run: Run, *, namespace: str, tag: str, lineage: Lineage, reports: Facts) -> str:
     """The card of the benchmark repo; `reports["bench"]` is bench.json."""
     facts = _dataset_facts(staged, run, namespace, tag, lineage)
-    return _header(staged, run, namespace, lineage) + render("benchmark.md.jinja", {**facts, **reports})
+    counted = reports["bench"]["domains"]
+    slots = {name: counted.get(name, {}).get("random_order_gold_slots", {}) for name in facts["domains"]}
+    figures = {"figures": draw(staged, slots)}
+    return _header(staged, run, namespace, lineage) + render("benchmark.md.jinja", {**facts, **figures, **reports})
 
 
 def model_card(facts: Facts) -> str:
