@@ -21,6 +21,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from hf_mirror.prompts import LABELS
@@ -70,7 +71,8 @@ def aliases(name: str) -> list[str]:
 def normal(text: str) -> str:
     """Lower case, no accents, no punctuation, one space around every word: what two spellings have in common."""
     plain = unicodedata.normalize("NFKD", text.casefold()).replace("'", "").replace("’", "")
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    if not plain.isascii():
+        plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return f" {' '.join(_WORD.findall(plain))} "
 
 
@@ -87,9 +89,11 @@ class Masker:
             id: [a for name in _names(attributes) for a in aliases(name)] for id, attributes in items.items()
         }
         catalogue = {normal(alias).strip() for names in self._names.values() for alias in names}
-        self._phrases = {name for name in catalogue if len(name.split()) > 1 and set(name.split()) - _STOPWORDS}
+        self._phrases: dict[tuple[str, str], list[list[str]]] = {}  # by their first two words
+        for phrase in map(str.split, catalogue):
+            if len(phrase) > 1 and set(phrase) - _STOPWORDS:
+                self._phrases.setdefault((phrase[0], phrase[1]), []).append(phrase)
         self._words = {name for name in catalogue if " " not in name and len(name) >= SHORTEST_NAME}
-        self._longest = max((len(name.split()) for name in self._phrases), default=0)
 
     def mask(self, thought: str, scene: Mapping[str, Any]) -> str | None:
         """One thought; for several of a scene, prepare `scene` once."""
@@ -117,7 +121,15 @@ class Masker:
             _Marks(self._values(scene["user_id"], ids), re.IGNORECASE),
             flat | pairs | quotes,
             words | self._words,
-            lambda words: any(gram in self._phrases for gram in _grams(words, 2, self._longest)),
+            self._in_catalogue,
+        )
+
+    def _in_catalogue(self, words: list[str]) -> bool:
+        """Whether any name of several words stands in a text."""
+        return any(
+            words[at : at + len(phrase)] == phrase
+            for at, pair in enumerate(pairwise(words))
+            for phrase in self._phrases.get(pair, ())
         )
 
     def _values(self, user: str, ids: list[str]) -> dict[str, str]:
@@ -206,10 +218,9 @@ def _letter(match: re.Match[str], n_options: int) -> str:
     return f"{{{{item:{index}}}}}" if index < n_options else match[0]
 
 
-def _grams(words: list[str], shortest: int, longest: int | None = None) -> Iterator[str]:
-    for size in range(shortest, (longest or shortest) + 1):
-        for start in range(len(words) - size + 1):
-            yield " ".join(words[start : start + size])
+def _grams(words: list[str], size: int) -> Iterator[str]:
+    for start in range(len(words) - size + 1):
+        yield " ".join(words[start : start + size])
 
 
 def _telling(pair: str) -> bool:
