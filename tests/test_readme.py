@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ READMES = sorted(
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_blocks_run(readme: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"```bash run\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.S)
+    with socket.create_server(("127.0.0.1", 0)) as free:  # somebody may be using the port that the page names
+        port = str(free.getsockname()[1])
     for entry in ("recipes", "evals", "dataset_builders", "pipelines", "hf_mirror", "model_cards"):
         (tmp_path / entry).symlink_to(PROJECT / entry)
     environment = {
@@ -30,7 +33,8 @@ def test_blocks_run(readme: Path, tmp_path: Path) -> None:
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     }
     # A server that a block started in the background ends with the shell.
-    script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(blocks)
+    script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+    script += "\n".join(blocks).replace("8907", port)
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
