@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from hf_mirror.hub import commits
 from hf_mirror.hub.discussions import Discussions, branch_of
 from hf_mirror.hub.gitread import Snapshot
+from hf_mirror.hub.multipart import KEPT_SECONDS, PART
 from hf_mirror.hub.names import check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, bad_request
 from hf_mirror.hub.web import (
@@ -162,14 +163,20 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
-    """POST /[{kind}/]{id}.git/info/lfs/objects/batch, transfer `basic`; no actions for what the Hub holds."""
+    """POST /[{kind}/]{id}.git/info/lfs/objects/batch; no actions for what the Hub holds.
+
+    Transfer `basic`, and `multipart` for files of more than one part where the client knows it."""
     repo, upload = repo_of(request), body.get("operation") == "upload"
     if upload:
         check_writer(request)
     else:
         check_gate(request, repo)
     hub, base = hub_of(request), base_url(request)
-    answers = []
+    transfers = body.get("transfers")
+    in_parts = upload and isinstance(transfers, list) and "multipart" in transfers
+    if in_parts:
+        hub.parts.forget_old()
+    answers, transfer = [], "basic"
     for wanted in _objects(body, "objects"):
         oid = check_sha256(wanted.get("oid"))
         # Others' files are not handed out: their repos may be private or gated.
@@ -177,16 +184,21 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
         held = hub.large_files.size(oid) if known else None
         answer: dict[str, Any] = {"oid": oid, "size": wanted.get("size", held or 0)}
         if upload and held is None:
-            word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS)
+            size = answer["size"]
+            large = in_parts and isinstance(size, int) and PART < size <= MAX_LARGE_FILE
+            word = hub.accounts.sign(f"upload {oid}", KEPT_SECONDS if large else TOKEN_SECONDS)
             actions = {"upload": f"{base}/lfs/{oid}?word={word}", "verify": f"{base}/lfs/{oid}/verify?word={word}"}
             answer["actions"] = {name: {"href": href} for name, href in actions.items()}
+            if large:
+                transfer = "multipart"
+                answer["actions"]["upload"]["header"] = hub.parts.header(size, f"{base}/lfs/{oid}", word)
         elif not upload and held is not None:
             word = hub.accounts.sign(f"download {oid}", TOKEN_SECONDS)
             answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}?word={word}"}}
         elif not upload:
             answer["error"] = {"code": 404, "message": f"There is no large file {oid}"}
         answers.append(answer)
-    return JSONResponse({"transfer": "basic", "objects": answers}, media_type="application/vnd.git-lfs+json")
+    return JSONResponse({"transfer": transfer, "objects": answers}, media_type="application/vnd.git-lfs+json")
 
 
 async def lfs_upload(request: Request) -> Response:
@@ -197,6 +209,27 @@ async def lfs_upload(request: Request) -> Response:
         await receive(request, draft, MAX_LARGE_FILE)
         await run_in_threadpool(large_files.keep, draft, oid)
     return Response(headers={"ETag": f'"{oid}"'})
+
+
+async def lfs_part(request: Request) -> Response:
+    """PUT /lfs/{sha256}/parts/{number}: one part; its ETag is what names it at the end."""
+    hub, oid = hub_of(request), check_sha256(part(request, "oid"))
+    check_signed(request, f"upload {oid}", request.query_params.get("word"))
+    with hub.large_files.draft() as draft:
+        await receive(request, draft, PART)
+        etag = await run_in_threadpool(hub.parts.add, oid, draft)
+    return Response(headers={"ETag": f'"{etag}"'})
+
+
+def lfs_complete(request: Request, body: dict[str, Any]) -> Response:
+    """POST /lfs/{sha256}: `{parts: [{partNumber, etag}]}` makes the file of its parts."""
+    oid = check_sha256(part(request, "oid"))
+    check_signed(request, f"upload {oid}", request.query_params.get("word"))
+    parts = _objects(body, "parts")
+    if [row.get("partNumber") for row in parts] != list(range(1, len(parts) + 1)):
+        raise bad_request("The field 'parts' must list the parts by number, from 1 on, without a gap")
+    hub_of(request).parts.join(oid, [str(row.get("etag")).strip('"') for row in parts], MAX_LARGE_FILE)
+    return JSONResponse({})
 
 
 def lfs_verify(request: Request, body: dict[str, Any]) -> Response:

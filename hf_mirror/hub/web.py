@@ -18,6 +18,7 @@ from hf_mirror.hub.accounts import Account, Accounts
 from hf_mirror.hub.cas import ChunkStore
 from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.lfs import Draft, LargeFiles
+from hf_mirror.hub.multipart import Parts
 from hf_mirror.hub.names import KINDS
 from hf_mirror.hub.refusals import Refusal, bad_request, no_repo
 from hf_mirror.hub.repos import Repo, Repos
@@ -33,6 +34,7 @@ class Hub:
 
     repos: Repos
     large_files: LargeFiles
+    parts: Parts
     chunk_store: ChunkStore
     accounts: Accounts
 
@@ -41,7 +43,7 @@ class Hub:
         """The Hub on a folder, which is created when it is new."""
         root.mkdir(parents=True, exist_ok=True)
         large_files = LargeFiles(root)
-        return Hub(Repos(root), large_files, ChunkStore(root, large_files), Accounts(root))
+        return Hub(Repos(root), large_files, Parts(root, large_files), ChunkStore(root, large_files), Accounts(root))
 
 
 def hub_of(request: Request) -> Hub:
