@@ -203,7 +203,7 @@ def delete_ref(folder: Path, prefix: str, name: str) -> None:
         git = pygit2.Repository(str(folder))
         if not has_ref(git, f"{prefix}{name}"):
             raise no_revision(name)
-        git.references.delete(f"{prefix}{name}")
+        disk.delete_ref(git, f"{prefix}{name}")
 
 
 def squash(folder: Path, branch: str, message: str) -> None:

@@ -66,7 +66,7 @@ class Discussions:
         with disk.locked(self.repo.folder / "hub.lock"):
             left = [found for found in self.all() if found["num"] != number]
             disk.write_json(self.repo.folder / "discussions.json", left)
-            pygit2.Repository(str(self.repo.folder)).references.delete(branch_of(number))
+            disk.delete_ref(pygit2.Repository(str(self.repo.folder)), branch_of(number))
 
     def comment(self, number: int, who: str, text: str) -> Entry:
         """Adds a comment; returns its event."""

@@ -7,10 +7,13 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pygit2
 
 from hf_mirror.hub.refusals import Refusal
 
@@ -57,6 +60,19 @@ def write_ref(git_folder: Path, name: str, oid: str) -> None:
         os.fsync(file.fileno())
     lock.replace(path)
     sync_folder(path.parent)
+
+
+def delete_ref(git: pygit2.Repository, name: str) -> None:
+    """Deletes a reference. As for `write_ref`, a `.lock` that is there was left by a run that was killed.
+
+    `git gc` may hold the one of packed references, for a moment: only an old one was left.
+    """
+    folder = Path(git.path)
+    (folder / f"{name}.lock").unlink(missing_ok=True)
+    packed = folder / "packed-refs.lock"
+    if packed.exists() and packed.stat().st_mtime < time.time() - 60:
+        packed.unlink()
+    git.references.delete(name)
 
 
 def write_json(path: Path, value: Any) -> None:

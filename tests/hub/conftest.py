@@ -33,13 +33,13 @@ def line(request: pytest.FixtureRequest) -> Path:
     return programs
 
 
-@pytest.fixture
-def environment(hub: EmbeddedHub, tmp_path: Path) -> dict[str, str]:
-    """That of a client of the Hub, with a fresh HF_HOME."""
-    return {
+@pytest.fixture(scope="session")
+def environment_of() -> Callable[[str, Path], dict[str, str]]:
+    """That of a client of the Hub at an address, with an HF_HOME of its own."""
+    return lambda url, home: {
         **os.environ,
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "hf_home"),
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(home),
         "HF_TOKEN": "hf_any",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
@@ -47,6 +47,12 @@ def environment(hub: EmbeddedHub, tmp_path: Path) -> dict[str, str]:
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "PYTHONPATH": str(PROJECT),
     }
+
+
+@pytest.fixture
+def environment(hub: EmbeddedHub, tmp_path: Path, environment_of: Callable[..., dict[str, str]]) -> dict[str, str]:
+    """That of a client of the module's Hub, with a fresh HF_HOME."""
+    return environment_of(hub.url, tmp_path / "hf_home")
 
 
 @pytest.fixture
