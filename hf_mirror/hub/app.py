@@ -99,8 +99,8 @@ def _routes() -> list[Route]:
     table += [
         route("/lfs/{oid}", files.large_file),
         route("/lfs/{oid}", uploads.lfs_upload, "PUT"),
-        route("/lfs/{oid}", with_json(uploads.lfs_complete), "POST"),
-        route("/lfs/{oid}/parts/{number}", uploads.lfs_part, "PUT"),
+        route("/lfs/{oid}/parts/{upload}", with_json(uploads.lfs_complete), "POST"),
+        route("/lfs/{oid}/parts/{upload}/{number}", uploads.lfs_part, "PUT"),
         route("/lfs/{oid}/verify", with_json(uploads.lfs_verify), "POST"),
         route("/xet/{store}/v1/xorbs/default/{hash}", uploads.xorb, "POST"),
         route("/xet/{store}/v1/shards", uploads.shard, "POST"),

@@ -46,9 +46,9 @@ def collect(root: Path, dry_run: bool = False) -> dict[str, int]:
                 unused.append(path)
                 removed, freed = removed + 1, freed + path.stat().st_size
         for upload in sorted((root / "multipart").glob("*")):
-            removed, freed = removed + 1, freed + sum(path.stat().st_size for path in upload.iterdir())
+            removed, freed = removed + 1, freed + upload.stat().st_size
             if not dry_run:
-                shutil.rmtree(upload)
+                upload.unlink()
         if unused and not dry_run:
             # First: clients remember which chunks a store holds. Without this folder it makes itself a new name.
             shutil.rmtree(root / "xet", ignore_errors=True)

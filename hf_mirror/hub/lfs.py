@@ -109,11 +109,15 @@ class LargeFiles:
         if expected is not None and draft.sha256 != expected:
             raise bad_request(f"SHA-256 of the upload is {draft.sha256}, but {expected} was announced; send it again")
         draft.close()
-        target = self.path(draft.sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.path.replace(target)
-        sync_folder(target.parent)
+        self.place(draft.path, draft.sha256)
         return draft.sha256
+
+    def place(self, path: Path, oid: str) -> None:
+        """Makes the object with this SHA-256 of a file that is on disk."""
+        target = self.path(oid)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        sync_folder(target.parent)
 
     @staticmethod
     def is_linked(git_folder: Path, oid: str) -> bool:

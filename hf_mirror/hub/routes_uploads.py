@@ -174,8 +174,6 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
     hub, base = hub_of(request), base_url(request)
     transfers = body.get("transfers")
     in_parts = upload and isinstance(transfers, list) and "multipart" in transfers
-    if in_parts:
-        hub.parts.forget_old()
     answers, transfer = [], "basic"
     for wanted in _objects(body, "objects"):
         oid = check_sha256(wanted.get("oid"))
@@ -191,7 +189,7 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
             answer["actions"] = {name: {"href": href} for name, href in actions.items()}
             if large:
                 transfer = "multipart"
-                answer["actions"]["upload"]["header"] = hub.parts.header(size, f"{base}/lfs/{oid}", word)
+                answer["actions"]["upload"] = hub.uploads.offer(f"{base}/lfs/{oid}", word, size)
         elif not upload and held is not None:
             word = hub.accounts.sign(f"download {oid}", TOKEN_SECONDS)
             answer["actions"] = {"download": {"href": f"{base}/lfs/{oid}?word={word}"}}
@@ -212,23 +210,23 @@ async def lfs_upload(request: Request) -> Response:
 
 
 async def lfs_part(request: Request) -> Response:
-    """PUT /lfs/{sha256}/parts/{number}: one part; its ETag is what names it at the end."""
-    hub, oid = hub_of(request), check_sha256(part(request, "oid"))
+    """PUT /lfs/{sha256}/parts/{upload}/{number}: one part of a file, the parts before it being here."""
+    hub, oid, number = hub_of(request), check_sha256(part(request, "oid")), whole(part(request, "number"))
     check_signed(request, f"upload {oid}", request.query_params.get("word"))
-    with hub.large_files.draft() as draft:
-        await receive(request, draft, PART)
-        etag = await run_in_threadpool(hub.parts.add, oid, draft)
+    if not number:
+        raise bad_request("Parts are numbered from 1 on")
+    upload = hub.uploads.find(oid, part(request, "upload"))
+    with await run_in_threadpool(upload.part, number) as piece:
+        await receive(request, piece, PART)
+        etag = await run_in_threadpool(piece.end)
     return Response(headers={"ETag": f'"{etag}"'})
 
 
 def lfs_complete(request: Request, body: dict[str, Any]) -> Response:
-    """POST /lfs/{sha256}: `{parts: [{partNumber, etag}]}` makes the file of its parts."""
+    """POST /lfs/{sha256}/parts/{upload}: all parts are here. Whether they are the right ones, the SHA-256 tells."""
     oid = check_sha256(part(request, "oid"))
     check_signed(request, f"upload {oid}", request.query_params.get("word"))
-    parts = _objects(body, "parts")
-    if [row.get("partNumber") for row in parts] != list(range(1, len(parts) + 1)):
-        raise bad_request("The field 'parts' must list the parts by number, from 1 on, without a gap")
-    hub_of(request).parts.join(oid, [str(row.get("etag")).strip('"') for row in parts], MAX_LARGE_FILE)
+    hub_of(request).uploads.end(oid, part(request, "upload"))
     return JSONResponse({})
 
 

@@ -18,7 +18,7 @@ from hf_mirror.hub.accounts import Account, Accounts
 from hf_mirror.hub.cas import ChunkStore
 from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.lfs import Draft, LargeFiles
-from hf_mirror.hub.multipart import Parts
+from hf_mirror.hub.multipart import Part, Uploads
 from hf_mirror.hub.names import KINDS
 from hf_mirror.hub.refusals import Refusal, bad_request, no_repo
 from hf_mirror.hub.repos import Repo, Repos
@@ -34,7 +34,7 @@ class Hub:
 
     repos: Repos
     large_files: LargeFiles
-    parts: Parts
+    uploads: Uploads
     chunk_store: ChunkStore
     accounts: Accounts
 
@@ -43,7 +43,7 @@ class Hub:
         """The Hub on a folder, which is created when it is new."""
         root.mkdir(parents=True, exist_ok=True)
         large_files = LargeFiles(root)
-        return Hub(Repos(root), large_files, Parts(root, large_files), ChunkStore(root, large_files), Accounts(root))
+        return Hub(Repos(root), large_files, Uploads(root, large_files), ChunkStore(root, large_files), Accounts(root))
 
 
 def hub_of(request: Request) -> Hub:
@@ -153,7 +153,7 @@ def with_json(handler: Callable[[Request, Any], Response]) -> Callable[[Request]
     return route
 
 
-async def receive(request: Request, draft: Draft, limit: int) -> None:
+async def receive(request: Request, draft: Draft | Part, limit: int) -> None:
     """Writes a request's body into a draft, a megabyte at a time; 413 beyond `limit` bytes."""
     pending = bytearray()
     async for block in request.stream():
