@@ -166,8 +166,11 @@ async def receive(request: Request, draft: Draft | Part, limit: int) -> None:
     await run_in_threadpool(draft.write, pending)
 
 
-def page(request: Request, rows: list[Any], size: int) -> JSONResponse:
-    """The rows from `cursor` on, at most `size` of them, with a `Link` to the next page while there are more."""
+def page(
+    request: Request, rows: list[Any], size: int, show: Callable[[list[Any]], list[Any]] = lambda rows: rows
+) -> JSONResponse:
+    """The rows from `cursor` on, at most `size` of them, as `show` shows them, with a `Link` to the next page while
+    there are more."""
     text = request.query_params.get("cursor") or "0"
     start, headers = whole(text), {}
     if start is None:
@@ -176,7 +179,7 @@ def page(request: Request, rows: list[Any], size: int) -> JSONResponse:
         rest = [(key, value) for key, value in request.query_params.multi_items() if key != "cursor"]
         query = urlencode([*rest, ("cursor", str(start + size))])
         headers["Link"] = f'<{base_url(request)}{request.scope["path"]}?{query}>; rel="next"'
-    return JSONResponse(rows[start : start + size], headers=headers)
+    return JSONResponse(show(rows[start : start + size]), headers=headers)
 
 
 def whole(text: str | None) -> int | None:
