@@ -58,6 +58,10 @@ class Draft:
         self._hash.update(data)
         self.size += len(data)
 
+    def flush(self) -> None:
+        """Hands everything to the operating system: it survives the end of this process, and no power cut."""
+        self._file.flush()
+
     def close(self) -> None:
         """Flushes to disk, so that a later rename never shows a half-written file after a crash."""
         if not self._file.closed:

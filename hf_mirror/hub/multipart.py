@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from hf_mirror.hub.disk import sync_file
 from hf_mirror.hub.lfs import LargeFiles
 from hf_mirror.hub.refusals import Refusal, bad_request
 
@@ -55,8 +56,7 @@ class Upload:
             if (found := self.hashes[-1].hexdigest()) != oid:
                 self.path.unlink()
                 raise bad_request(f"SHA-256 of the parts is {found}, but {oid} was announced; send them again")
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(self.path)
             large_files.place(self.path, oid)
 
     def _catch_up(self, count: int) -> None:
