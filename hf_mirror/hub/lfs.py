@@ -117,10 +117,13 @@ class LargeFiles:
         return draft.sha256
 
     def place(self, path: Path, oid: str) -> None:
-        """Makes the object with this SHA-256 of a file that is on disk."""
+        """Makes the object with this SHA-256 of a file that is on disk. One that is here stays: repos link to it."""
         target = self.path(oid)
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        if target.exists():
+            path.unlink()
+        else:
+            path.replace(target)
         sync_folder(target.parent)
 
     @staticmethod
