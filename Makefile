@@ -66,3 +66,4 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/hub.py
