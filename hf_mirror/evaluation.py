@@ -105,7 +105,7 @@ def open_bench(reference: str) -> Bench:
 
 @contextmanager
 def _hub_errors(what: str) -> Iterator[None]:
-    import httpx
+    from huggingface_hub.utils import httpx  # the client's own: httpx2 from 2.0 on
 
     try:
         yield

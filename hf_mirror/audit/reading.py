@@ -106,8 +106,8 @@ def _has_choices(columns: list[str]) -> bool:
 def _of_hub(repo: str, subset: str | None, split: str | None, revision: str | None) -> Iterator[Part]:
     if not HUB_ID.fullmatch(repo):
         raise DataError(f"{repo} is neither a folder nor a Hub dataset; expected a path, or <namespace>/<name>")
-    import httpx
     from datasets import get_dataset_config_names, load_dataset
+    from huggingface_hub.utils import httpx  # the client's own: httpx2 from 2.0 on
 
     try:
         for config in [subset] if subset else get_dataset_config_names(repo, revision=revision):

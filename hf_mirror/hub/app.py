@@ -102,6 +102,8 @@ def routes() -> list[Route]:
     table += [
         route("/lfs/{oid}", files.large_file),
         route("/lfs/{oid}", uploads.lfs_upload, "PUT"),
+        route("/lfs/{oid}/parts/{upload}", with_json(uploads.lfs_complete), "POST"),
+        route("/lfs/{oid}/parts/{upload}/{number}", uploads.lfs_part, "PUT"),
         route("/lfs/{oid}/verify", with_json(uploads.lfs_verify), "POST"),
         route("/xet/{store}/v1/xorbs/default/{hash}", uploads.xorb, "POST"),
         route("/xet/{store}/v1/shards", uploads.shard, "POST"),

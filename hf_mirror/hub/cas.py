@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from hf_mirror.hub.disk import read_json, write_json
+from hf_mirror.hub.disk import read_json, sync_file, write_json
 from hf_mirror.hub.lfs import Draft, LargeFiles
 from hf_mirror.hub.refusals import bad_request
 from hf_mirror.hub.xet import Stored, chunks, read_chunk, shard_files
@@ -41,9 +41,12 @@ class ChunkStore:
         self.store_id: str = read_json(identity)["store_id"]
 
     def add_xorb(self, name: str, draft: Draft) -> None:
-        """Keeps an uploaded xorb under its hash, after a look at its structure."""
+        """Keeps an uploaded xorb under its hash, after a look at its structure.
+
+        It need not survive a power cut before a shard was built of it: until then the client sends it again.
+        """
         check_hash(name)
-        draft.close()
+        draft.flush()
         with draft.path.open("rb") as file:
             for _ in chunks(file, draft.size):
                 pass
@@ -115,6 +118,8 @@ class ChunkStore:
         write_json(self.folder / f"{name}.json", {"objects": list(objects), "chunks": rows})
         if all(which >= 0 for which, _, _ in rows):
             body.unlink(missing_ok=True)
+        elif body.exists():
+            sync_file(body)
 
 
 class _Reader:

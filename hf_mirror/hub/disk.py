@@ -20,13 +20,18 @@ from hf_mirror.hub.refusals import Refusal
 STALE_SECONDS = 60
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename or a link inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_file(path: Path) -> None:
+    """Makes what was written to a file survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename or a link inside `folder` survive a power cut."""
+    sync_file(folder)
 
 
 def sync_all(folder: Path) -> None:

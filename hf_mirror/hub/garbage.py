@@ -21,9 +21,9 @@ from hf_mirror.hub.server import alone
 def collect(root: Path, dry_run: bool = False) -> dict[str, int]:
     """Removes what no repo of the Hub on `root` uses: how many large files are kept and removed, and the bytes freed.
 
-    Uploads that no commit followed count as unused, and so do files of deleted repos and of history that was squashed.
-    The Hub must not be served meanwhile (ConfigError): an upload might be under way. What git itself holds is left to
-    `git gc`, which works on the repos as they are. With `dry_run` nothing is removed.
+    Uploads that no commit followed count as unused, unfinished ones included, and so do files of deleted repos and of
+    history that was squashed. The Hub must not be served meanwhile (ConfigError): an upload might be under way. What
+    git itself holds is left to `git gc`, which works on the repos as they are. With `dry_run` nothing is removed.
     """
     if not any((root / kind).is_dir() for kind in KINDS):
         raise DataError(f"{root} holds no Hub; give the folder that `mirror hub serve --root` was given")
@@ -45,6 +45,10 @@ def collect(root: Path, dry_run: bool = False) -> dict[str, int]:
             else:
                 unused.append(path)
                 removed, freed = removed + 1, freed + path.stat().st_size
+        for upload in sorted((root / "multipart").glob("*")):
+            removed, freed = removed + 1, freed + upload.stat().st_size
+            if not dry_run:
+                upload.unlink()
         if unused and not dry_run:
             # First: clients remember which chunks a store holds. Without this folder it makes itself a new name.
             shutil.rmtree(root / "xet", ignore_errors=True)

@@ -58,6 +58,10 @@ class Draft:
         self._hash.update(data)
         self.size += len(data)
 
+    def flush(self) -> None:
+        """Hands everything to the operating system: it survives the end of this process, and no power cut."""
+        self._file.flush()
+
     def close(self) -> None:
         """Flushes to disk, so that a later rename never shows a half-written file after a crash."""
         if not self._file.closed:
@@ -109,11 +113,18 @@ class LargeFiles:
         if expected is not None and draft.sha256 != expected:
             raise bad_request(f"SHA-256 of the upload is {draft.sha256}, but {expected} was announced; send it again")
         draft.close()
-        target = self.path(draft.sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.path.replace(target)
-        sync_folder(target.parent)
+        self.place(draft.path, draft.sha256)
         return draft.sha256
+
+    def place(self, path: Path, oid: str) -> None:
+        """Makes the object with this SHA-256 of a file that is on disk. One that is here stays: repos link to it."""
+        target = self.path(oid)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            path.unlink()
+        else:
+            path.replace(target)
+        sync_folder(target.parent)
 
     @staticmethod
     def is_linked(git_folder: Path, oid: str) -> bool:

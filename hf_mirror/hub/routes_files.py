@@ -25,7 +25,6 @@ from hf_mirror.hub.web import (
     repo_of,
     send,
     snapshot_of,
-    whole,
 )
 
 PAGE, EXPANDED_PAGE = 1000, 50
@@ -35,13 +34,9 @@ def tree(request: Request) -> Response:
     """GET …/tree/{rev}[/{path}], in pages of 1000, or of 50 with `expand`."""
     query, snapshot = request.query_params, snapshot_of(request)
     entries = list(snapshot.list(check_folder(part(request, "path")), flag(query.get("recursive"))))
-    expand = flag(query.get("expand"))
-    if not expand:
-        return page(request, [tree_entry(entry) for entry in entries], PAGE)
-    start = whole(query.get("cursor")) or 0
-    dated = _dated(snapshot, entries[start : start + EXPANDED_PAGE])
-    rows = [*entries[:start], *dated, *entries[start + EXPANDED_PAGE :]]
-    return page(request, rows, EXPANDED_PAGE)
+    if flag(query.get("expand")):
+        return page(request, entries, EXPANDED_PAGE, lambda rows: _dated(snapshot, rows))
+    return page(request, entries, PAGE, lambda rows: [tree_entry(entry) for entry in rows])
 
 
 def _dated(snapshot: Snapshot, entries: list[Entry]) -> list[dict]:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from hf_mirror.hub import commits
 from hf_mirror.hub.discussions import Discussions, branch_of
 from hf_mirror.hub.gitread import Snapshot
+from hf_mirror.hub.multipart import KEPT_SECONDS, PART
 from hf_mirror.hub.names import check_path, check_sha256
 from hf_mirror.hub.refusals import Refusal, bad_request
 from hf_mirror.hub.web import (
@@ -163,14 +164,18 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
-    """POST /[{kind}/]{id}.git/info/lfs/objects/batch, transfer `basic`; no actions for what the Hub holds."""
+    """POST /[{kind}/]{id}.git/info/lfs/objects/batch; no actions for what the Hub holds.
+
+    Transfer `basic`, and `multipart` for files of more than one part where the client knows it."""
     repo, account, upload = repo_of(request), account_of(request), body.get("operation") == "upload"
     if upload:
         check_writer(request)
     else:
         check_gate(repo, account)
     hub, base = hub_of(request), base_url(request)
-    answers = []
+    transfers = body.get("transfers")
+    in_parts = upload and isinstance(transfers, list) and "multipart" in transfers
+    answers, transfer = [], "basic"
     for wanted in _objects(body, "objects"):
         oid = check_sha256(wanted.get("oid"))
         # Others' files are not handed out: their repos may be private or gated.
@@ -178,9 +183,14 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
         held = hub.large_files.size(oid) if known else None
         answer: dict[str, Any] = {"oid": oid, "size": _size(wanted.get("size", held or 0))}
         if upload and held is None:
-            word = hub.accounts.sign(f"upload {oid}", TOKEN_SECONDS, account)
+            size = answer["size"]
+            large = in_parts and size > PART
+            word = hub.accounts.sign(f"upload {oid}", KEPT_SECONDS if large else TOKEN_SECONDS, account)
             actions = {"upload": f"{base}/lfs/{oid}?word={word}", "verify": f"{base}/lfs/{oid}/verify?word={word}"}
             answer["actions"] = {name: {"href": href} for name, href in actions.items()}
+            if large:
+                transfer = "multipart"
+                answer["actions"]["upload"] = hub.uploads.offer(f"{base}/lfs/{oid}", word, size)
         elif not upload and held is not None:
             named = f"{repo.kind}/{repo.repo_id}"
             word = hub.accounts.sign(f"download {oid} {named}", TOKEN_SECONDS, account)
@@ -188,7 +198,7 @@ def lfs_batch(request: Request, body: dict[str, Any]) -> Response:
         elif not upload:
             answer["error"] = {"code": 404, "message": f"There is no large file {oid}"}
         answers.append(answer)
-    return JSONResponse({"transfer": "basic", "objects": answers}, media_type="application/vnd.git-lfs+json")
+    return JSONResponse({"transfer": transfer, "objects": answers}, media_type="application/vnd.git-lfs+json")
 
 
 def _size(given: Any) -> int:
@@ -205,6 +215,27 @@ async def lfs_upload(request: Request) -> Response:
         await receive(request, draft, MAX_LARGE_FILE)
         await run_in_threadpool(large_files.keep, draft, oid)
     return Response(headers={"ETag": f'"{oid}"'})
+
+
+async def lfs_part(request: Request) -> Response:
+    """PUT /lfs/{sha256}/parts/{upload}/{number}: one part of a file, the parts before it being here."""
+    hub, oid, number = hub_of(request), check_sha256(part(request, "oid")), whole(part(request, "number"))
+    check_signed(request, f"upload {oid}", request.query_params.get("word"))
+    if not number:
+        raise bad_request("Parts are numbered from 1 on")
+    upload = hub.uploads.find(oid, part(request, "upload"))
+    with await run_in_threadpool(upload.part, number) as piece:
+        await receive(request, piece, PART)
+        etag = await run_in_threadpool(piece.end)
+    return Response(headers={"ETag": f'"{etag}"'})
+
+
+def lfs_complete(request: Request, body: dict[str, Any]) -> Response:
+    """POST /lfs/{sha256}/parts/{upload}: all parts are here. Whether they are the right ones, the SHA-256 tells."""
+    oid = check_sha256(part(request, "oid"))
+    check_signed(request, f"upload {oid}", request.query_params.get("word"))
+    hub_of(request).uploads.end(oid, part(request, "upload"))
+    return JSONResponse({})
 
 
 def lfs_verify(request: Request, body: dict[str, Any]) -> Response:

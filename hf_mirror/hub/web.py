@@ -18,6 +18,7 @@ from hf_mirror.hub.accounts import Account, Accounts
 from hf_mirror.hub.cas import ChunkStore
 from hf_mirror.hub.gitread import Snapshot
 from hf_mirror.hub.lfs import Draft, LargeFiles
+from hf_mirror.hub.multipart import Part, Uploads
 from hf_mirror.hub.names import KINDS
 from hf_mirror.hub.refusals import Refusal, bad_request, no_repo
 from hf_mirror.hub.repos import Repo, Repos
@@ -34,6 +35,7 @@ class Hub:
 
     repos: Repos
     large_files: LargeFiles
+    uploads: Uploads
     chunk_store: ChunkStore
     accounts: Accounts
 
@@ -42,7 +44,8 @@ class Hub:
         """The Hub on a folder, which is created when it is new."""
         root.mkdir(parents=True, exist_ok=True)
         large_files = LargeFiles(root)
-        return Hub(Repos(root), large_files, ChunkStore(root, large_files), accounts)
+        uploads, chunks = Uploads(root, large_files), ChunkStore(root, large_files)
+        return Hub(Repos(root), large_files, uploads, chunks, accounts)
 
 
 def hub_of(request: Request) -> Hub:
@@ -192,7 +195,7 @@ def with_json(handler: Callable[[Request, Any], Response]) -> Callable[[Request]
     return route
 
 
-async def receive(request: Request, draft: Draft, limit: int) -> None:
+async def receive(request: Request, draft: Draft | Part, limit: int) -> None:
     """Writes a request's body into a draft, a megabyte at a time; 413 beyond `limit` bytes."""
     pending = bytearray()
     async for block in request.stream():
@@ -205,8 +208,11 @@ async def receive(request: Request, draft: Draft, limit: int) -> None:
     await run_in_threadpool(draft.write, pending)
 
 
-def page(request: Request, rows: list[Any], size: int) -> JSONResponse:
-    """The rows from `cursor` on, at most `size` of them, with a `Link` to the next page while there are more."""
+def page(
+    request: Request, rows: list[Any], size: int, show: Callable[[list[Any]], list[Any]] = lambda rows: rows
+) -> JSONResponse:
+    """The rows from `cursor` on, at most `size` of them, as `show` shows them, with a `Link` to the next page while
+    there are more."""
     text = request.query_params.get("cursor") or "0"
     start, headers = whole(text), {}
     if start is None:
@@ -215,7 +221,7 @@ def page(request: Request, rows: list[Any], size: int) -> JSONResponse:
         rest = [(key, value) for key, value in request.query_params.multi_items() if key != "cursor"]
         query = urlencode([*rest, ("cursor", str(start + size))])
         headers["Link"] = f'<{base_url(request)}{request.scope["path"]}?{query}>; rel="next"'
-    return JSONResponse(rows[start : start + size], headers=headers)
+    return JSONResponse(show(rows[start : start + size]), headers=headers)
 
 
 def whole(text: str | None) -> int | None:

@@ -185,13 +185,13 @@ class Remote:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Whatever goes wrong on the way becomes one line that names repo and endpoint. Absence passes through."""
-        import httpx
         from huggingface_hub.errors import (
             EntryNotFoundError,
             HfHubHTTPError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
+        from huggingface_hub.utils import httpx  # the client's own: httpx2 from 2.0 on
 
         try:
             yield

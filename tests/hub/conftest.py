@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hf_mirror import PROJECT
 from hf_mirror.hub import EmbeddedHub
 
 CLIENTS = Path(__file__).parent / "clients"
+LOCKED = Path(sys.executable).parent
+LINES = {"1.33": LOCKED, "2.4": PROJECT / ".venv-hub2" / "bin"}  # of huggingface_hub; `make test` sets both up
 
 
 @pytest.fixture(scope="module")
@@ -21,24 +24,46 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHub]:
         yield running
 
 
-@pytest.fixture
-def client(hub: EmbeddedHub, tmp_path: Path) -> Callable[..., str]:
-    """Runs tests/hub/clients/<name>.py against the Hub with a fresh HF_HOME; its asserts are the test's."""
+@pytest.fixture(params=LINES)
+def line(request: pytest.FixtureRequest) -> Path:
+    """Where the programs of one line of the Hub's client are."""
+    programs: Path = LINES[request.param]
+    if not (programs / "hf").exists():
+        pytest.skip(f"{programs.parent.name} is not set up; `make test` does it")
+    return programs
 
-    def run(name: str, *arguments: str, **extra: str) -> str:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "hf_home"),
-            "HF_TOKEN": "hf_any",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            **extra,
-        }
-        command = [sys.executable, str(CLIENTS / f"{name}.py"), *arguments]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+@pytest.fixture(scope="session")
+def environment_of() -> Callable[[str, Path], dict[str, str]]:
+    """That of a client of the Hub at an address, with an HF_HOME of its own."""
+    return lambda url, home: {
+        **os.environ,
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(home),
+        "HF_TOKEN": "hf_any",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "PYTHONPATH": str(PROJECT),
+    }
+
+
+@pytest.fixture
+def environment(hub: EmbeddedHub, tmp_path: Path, environment_of: Callable[..., dict[str, str]]) -> dict[str, str]:
+    """That of a client of the module's Hub, with a fresh HF_HOME."""
+    return environment_of(hub.url, tmp_path / "hf_home")
+
+
+@pytest.fixture
+def client(environment: dict[str, str], tmp_path: Path) -> Callable[..., str]:
+    """Runs tests/hub/clients/<name>.py against the Hub; its asserts are the test's."""
+
+    def run(name: str, *arguments: str, programs: Path = LOCKED, **extra: str) -> str:
+        command = [programs / "python", str(CLIENTS / f"{name}.py"), *arguments]
+        done = subprocess.run(
+            command, env={**environment, **extra}, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, f"{name} failed:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

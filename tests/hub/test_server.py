@@ -51,6 +51,21 @@ def test_a_lock_left_by_a_killed_commit_does_not_block(tmp_path: Path) -> None:
         assert api.create_commit("ns/x", [CommitOperationAdd("a", b"a")], commit_message="c").oid
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_lock_left_by_a_killed_deletion_does_not_block(tmp_path: Path, packed: bool) -> None:
+    with EmbeddedHub(tmp_path) as hub:
+        api, folder = HfApi(endpoint=hub.url, token="any"), tmp_path / "models/ns/x.git"
+        api.create_repo("ns/x")
+        api.create_branch("ns/x", branch="work")
+        if packed:
+            subprocess.run(["git", "pack-refs", "--all"], cwd=folder, check=True)
+        for lock in ("refs/heads/work.lock", "packed-refs.lock"):
+            (folder / lock).write_text("half")
+            os.utime(folder / lock, times=(0, 0))
+        api.delete_branch("ns/x", branch="work")
+        assert [branch.name for branch in api.list_repo_refs("ns/x").branches] == ["main"]
+
+
 def test_it_starts_quickly(tmp_path: Path) -> None:
     start = time.monotonic()
     with EmbeddedHub(tmp_path) as hub:
