@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from hf_mirror import conditional_logit
 from hf_mirror.audit import logit
 from hf_mirror.audit.choices import LEAST_SCENES, SLOTS, Choices
 from hf_mirror.audit.logit import crossfit
@@ -24,9 +25,9 @@ def test_one_weight_by_hand() -> None:
     scenes = Choices(np.full(4000, 2), truth, np.arange(4000), {"source": values})
     design = logit._scenes(scenes, ["source"], slot=False)
     assert design.names == ["source: 0", "source: 1"]
-    one = logit._Scenes(design.names[1:], design.x[1:], design.inside, design.truth)
+    one = conditional_logit.Design(design.names[1:], design.x[1:], design.inside, design.truth)
     assert set(np.unique(one.x)) == {-1.0, 1.0}
-    assert logit._fit(one)[0] == pytest.approx(np.log(3) / 2, abs=2e-3)
+    assert conditional_logit.fit(one)[0] == pytest.approx(np.log(3) / 2, abs=2e-3)
     found = crossfit(scenes, ["source"])
     assert found["accuracy"] == pytest.approx(0.75, abs=1e-4)
     assert found["excess"] == pytest.approx(0.25, abs=1e-4)
@@ -35,15 +36,15 @@ def test_one_weight_by_hand() -> None:
 
 
 def test_the_fit_is_the_minimum_that_scipy_finds(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logit, "TOLERANCE", 1e-5)
+    monkeypatch.setattr(conditional_logit, "TOLERANCE", 1e-5)
     scenes = made(scenes=300, k=(2, 6), choose=lambda f, inside, rng: f["asof_count"] * f["positive_share"])
     design = logit._scenes(scenes, sorted(scenes.features), slot=True)
 
     def loss(weights: np.ndarray) -> float:
-        logs = logit._log_probabilities(logit._utility(design, weights))
-        return float(logit.PENALTY / 2 * weights @ weights - logit._truths(logs, design).sum())
+        logs = conditional_logit.log_probabilities(conditional_logit.utility(design, weights))
+        return float(conditional_logit.PENALTY / 2 * weights @ weights - conditional_logit.at_truth(logs, design).sum())
 
-    found = logit._fit(design)
+    found = conditional_logit.fit(design)
     best = minimize(loss, np.zeros(len(found)), method="BFGS")
     assert loss(found) <= best.fun + 1e-2
     assert loss(found) < loss(np.zeros(len(found))) - 20
@@ -74,13 +75,15 @@ def test_the_step_without_a_fold_is_a_fit_without_it(made: Made) -> None:
     design = logit._scenes(scenes, sorted(scenes.features), slot=True)
     fold = logit.fold(scenes.cluster)
     bounds = np.searchsorted(fold, range(logit.FOLDS + 1))
-    quick = logit._left_out_utility(design, logit._fit(design), bounds)
+    quick = logit._left_out_utility(design, conditional_logit.fit(design), bounds)
     for held_out in range(logit.FOLDS):
         others = np.flatnonzero(fold != held_out)
-        refit = logit._fit(
-            logit._Scenes(design.names, design.x[:, :, others], design.inside[:, others], design.truth[others])
+        refit = conditional_logit.fit(
+            conditional_logit.Design(
+                design.names, design.x[:, :, others], design.inside[:, others], design.truth[others]
+            )
         )
-        slow = logit._utility(design, refit)[:, fold == held_out]
+        slow = conditional_logit.utility(design, refit)[:, fold == held_out]
         difference = quick[:, fold == held_out] - slow
         assert np.abs(difference - difference.mean(axis=0)).max() < 0.1
         assert (quick[:, fold == held_out].argmax(axis=0) == slow.argmax(axis=0)).mean() > 0.97
