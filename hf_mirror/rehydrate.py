@@ -25,12 +25,13 @@ from hf_mirror.bench import bench
 from hf_mirror.build import BuildSettings, build
 from hf_mirror.domains import Domain
 from hf_mirror.errors import ConfigError, DataError
-from hf_mirror.files import read_table, sha256_file, to_arrow, write_json, write_rows
+from hf_mirror.files import count_rows, read_table, sha256_file, to_arrow, write_json, write_rows
 from hf_mirror.progress import progress, say
 from hf_mirror.prompts import rationale_messages
 from hf_mirror.publish.mixed import mix
-from hf_mirror.publish.provenance import Published
+from hf_mirror.publish.provenance import PROVENANCE, Published
 from hf_mirror.publish.staging import MIXED, STAGES
+from hf_mirror.publish.tiers import SEALED
 from hf_mirror.sealing import NOTE, Seal
 
 Row = dict[str, Any]
@@ -49,11 +50,16 @@ class Rebuilt:
     def full(self, split: str, there: Path) -> pa.Table:
         """The full rows of one split of what was published. DataError where a row is not what it was."""
         rows = MAKERS[self.kind](self, split, there)
+        there_are = count_rows(there / self.name / f"{split}.parquet")
+        if rows.num_rows != there_are:
+            raise DataError(
+                f"{self.name}, {split}: {there_are} rows were published, {rows.num_rows} are here; {self.hint}"
+            )
         marks = Counter(read_table(there / self.name / f"{split}.parquet", ["row_hmac"])["row_hmac"].to_pylist())
         wrong = (marks - Counter(self.seal.mark(row) for row in rows.to_pylist())).total()
-        if wrong or rows.num_rows != marks.total():
+        if wrong:
             raise DataError(
-                f"{self.name}, {split}: {wrong} of {marks.total()} rows differ from what was published; {self.hint}"
+                f"{self.name}, {split}: {wrong} of {there_are} rows differ from what was published; {self.hint}"
             )
         return rows
 
@@ -68,12 +74,14 @@ def rehydrate(
     out: Path,
     *,
     builders: Sequence[Path] = (),
+    content_model: str | None = None,
     endpoint: str | None = None,
 ) -> dict[str, Any]:
     """Writes the dataset `reference` (`<namespace>/<repo>@<revision>`) to `out` with full rows.
 
     `raw` has the raw files of every closed source, by domain ("" will do for the only one); `builders` are files of
-    domains that are not this project's own.
+    domains that are not this project's own. A content model that the build used is loaded only if `content_model` names
+    it, because a Hub repo names it.
 
     Returns `{repo, revision, out, rows: {subset: {split: n}}, rehydrated: [domain], open: [subset]}`.
 
@@ -83,17 +91,20 @@ def rehydrate(
     published = Published.open(reference, endpoint, ["dataset"])
     sources, kind = published.provenance["sources"], published.provenance.get("kind")
     if kind not in STAGES:
-        raise DataError(f"{reference} was published before rows could be rehydrated; publish it again")
+        raise DataError(f"{reference} is of kind {kind!r}; expected one of {', '.join(STAGES)}")
     closed = [name for name, source in sources.items() if source["tier"] == "closed"]
     raw = {closed[0]: raw[""]} if list(raw) == [""] and len(closed) == 1 else raw
     _check_raw(reference, closed, raw)
     rows = published.provenance["rows"]
     known = {domain.name: domain for domain in map(domains.load, builders)}
-    there = published.fetch()
+    ours = {name: known.get(name) or _own(name) for name in closed}
+    for name in closed:
+        _check_content_model(name, sources[name]["settings"].get("content_model"), content_model)
+    there = published.fetch(_files(published, closed))
     with _whole(out) as folder, TemporaryDirectory(dir=folder.parent, prefix=".rebuilt-") as scratch:
         tables: dict[str, dict[str, pa.Table]] = {}
         for name in closed:
-            rebuilt = _rebuild(name, published, known.get(name), raw[name], Path(scratch))
+            rebuilt = _rebuild(name, published, ours[name], raw[name], Path(scratch))
             tables[name] = {split: rebuilt.full(split, there) for split in rows[name]}
         mixed = published.provenance.get("mixed") or {}
         if set(mixed.get("domains", ())) & set(closed):
@@ -104,6 +115,7 @@ def rehydrate(
                     mixed["seed"],
                 )
                 for split in rows[MIXED]
+                if any(split in tables[name] for name in mixed["domains"])
             }
         files = _write(folder, published, there, tables)
         note = {"repo": published.repo, "revision": published.revision, "code_version": __version__, "files": files}
@@ -129,10 +141,36 @@ def _check_raw(reference: str, closed: Sequence[str], raw: Mapping[str, Path]) -
             raise ConfigError(f"{reference} has no closed source {name!r}; it has {', '.join(closed)}")
 
 
+def _own(name: str) -> Domain:
+    """A builder of this project: a name from a Hub repo is never taken for a path."""
+    if name not in domains.available():
+        raise ConfigError(f"no builder {name!r} comes with hf_mirror; give its file with --builder")
+    return domains.load(name)
+
+
+def _check_content_model(name: str, recorded: Any, allowed: str | None) -> None:
+    if recorded is not None and recorded != allowed:
+        raise ConfigError(
+            f"{name} was built with content model {recorded!r}; pass --content-model with that name if you trust it"
+        )
+
+
+def _files(published: Published, closed: Sequence[str]) -> list[str]:
+    """What is read of the repo. DataError where it has no rows of a closed source."""
+    rows, sealed = published.provenance["rows"], published.provenance["kind"] in SEALED
+    if missing := [name for name in closed if name not in rows]:
+        raise DataError(
+            f"{published.repo}@{published.revision} has no rows of {missing[0]}, which it says it was made of"
+        )
+    names = [f"{subset}/{split}.parquet" for subset, counts in rows.items() for split in counts]
+    names += [f"{name}/{split}.sealed" for name in closed for split in rows[name] if sealed]
+    return [*names, "LICENSE.md"]
+
+
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` at the end, or nothing. What is there already is never overwritten."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f"{out} exists and is not empty; choose another --out, or delete it")
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".rehydrating-") as scratch:
@@ -142,10 +180,9 @@ def _whole(out: Path) -> Iterator[Path]:
         (Path(scratch) / "whole").rename(out)
 
 
-def _rebuild(name: str, published: Published, domain: Domain | None, raw: Path, scratch: Path) -> Rebuilt:
+def _rebuild(name: str, published: Published, domain: Domain, raw: Path, scratch: Path) -> Rebuilt:
     """The recorded build, on these raw files."""
     recorded = published.provenance["sources"][name]
-    domain = domain or domains.load(name)
     _check_raw_files(name, domain, raw, recorded["raw_files"])
     if hashlib.sha256(domain.template.encode()).hexdigest() != recorded["template_sha256"]:
         raise DataError(
@@ -156,7 +193,10 @@ def _rebuild(name: str, published: Published, domain: Domain | None, raw: Path, 
     hint += ": install that version" if recorded["code_version"] != __version__ else ", as this is: with other code"
     if recorded["code_version"] != __version__:
         say(f"  {name} was built with hf_mirror {recorded['code_version']}, this is {__version__}: rows may differ")
-    settings = BuildSettings.of(recorded["settings"])
+    try:
+        settings = BuildSettings.of(recorded["settings"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the recorded settings of {name} are not this version's: {error}") from None
     run = scratch / name
     with progress(settings.scenes, f"  scenes of {name}") as advance:
         build(domain, raw, run, settings, advance)
@@ -198,7 +238,7 @@ def _unsealed(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
     try:
         opened = pq.read_table(pa.BufferReader(rebuilt.seal.open(path.read_bytes(), rebuilt.kind, split)))
     except ValueError as error:
-        raise DataError(f"{path.name} of {rebuilt.name} does not open ({error}); {rebuilt.hint}") from None
+        raise DataError(f"{path.name} of {rebuilt.name} does not open: {error}; {rebuilt.hint}") from None
     scenes = rebuilt.scenes(split).select(["scene_id", "domain", "split", "exposure", "prompt"]).to_pylist()
     known = {
         row["scene_id"]: {name: row[name] for name in ("domain", "split")}
@@ -210,7 +250,9 @@ def _unsealed(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
         raise DataError(
             f"{rebuilt.name}, {split}: the build gave no scene {missing[0]}, which was published; {rebuilt.hint}"
         )
-    return to_arrow([known[row["scene_id"]] | row for row in rows], STAGES[rebuilt.kind].open)
+    again = ({"completion": row["chosen"]} if "chosen" in row else {} for row in rows)
+    whole = [known[row["scene_id"]] | row | more for row, more in zip(rows, again, strict=True)]
+    return to_arrow(whole, STAGES[rebuilt.kind].open)
 
 
 # How each kind of repo gets its full rows.
@@ -236,8 +278,8 @@ def _write(
                 (folder / subset).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(there / name, folder / name)
             written[name] = sha256_file(folder / name)
-    for name in ("LICENSE.md", "provenance.json"):
-        shutil.copyfile(there / name, folder / name)
+    shutil.copyfile(there / "LICENSE.md", folder / "LICENSE.md")
+    write_json(folder / PROVENANCE, published.provenance)
     (folder / "README.md").write_text(_card(published), encoding="utf-8")
     return written
 

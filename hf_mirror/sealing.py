@@ -20,6 +20,7 @@ from typing import Any
 
 from hf_mirror.errors import DataError
 
+PADDED_TO = 64 * 1024  # bytes: the size of few rows would tell what is in them
 KEY_FILE = "seal.key"  # of a domain's folder: never published
 NOTE = "rehydrated.json"  # marks a folder of opened rows, and says of which commit they are
 
@@ -54,13 +55,16 @@ class Seal:
 
     def close(self, data: bytes, *place: str) -> bytes:
         """`data` encrypted; it opens only in the same `place`, such as kind and split."""
-        return self._cipher.encrypt(data, [word.encode() for word in place])
+        framed = len(data).to_bytes(8, "big") + data
+        padded = framed.ljust(-(-len(framed) // PADDED_TO) * PADDED_TO, b"\0")
+        return self._cipher.encrypt(padded, [word.encode() for word in place])
 
     def open(self, sealed: bytes, *place: str) -> bytes:
         """What `close` was given. ValueError where key, place or bytes are others."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            return self._cipher.decrypt(sealed, [word.encode() for word in place])
+            framed = self._cipher.decrypt(sealed, [word.encode() for word in place])
         except InvalidTag:
             raise ValueError("sealed with another key, or for another place, or not whole") from None
+        return framed[8 : 8 + int.from_bytes(framed[:8], "big")]

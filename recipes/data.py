@@ -113,7 +113,7 @@ def _commit(name: str, revision: str | None) -> str:
 
 def _check_columns(where: str, rows: Dataset, columns: tuple[str, ...]) -> None:
     missing = [name for name in columns if name not in rows.column_names]
-    if missing and "prompt_sha256" in rows.column_names:
+    if missing and "row_hmac" in rows.column_names:
         raise DataError(f"{where} is closed-tier and holds no text; run `mirror rehydrate` with your own raw files")
     if missing:
         raise DataError(f"{where} lacks the columns {missing}; found {rows.column_names}")

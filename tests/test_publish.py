@@ -388,6 +388,18 @@ def test_pull_requests_are_made_once_and_tagged_after_their_merge(run: Path, hub
     assert [len(list(api.get_repo_discussions(repo, repo_type="dataset"))) for repo in datasets] == [1] * 4
 
 
+def test_an_open_pull_request_is_brought_up_to_date(run: Path, hub: EmbeddedHub) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.url)
+    publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",), create_pr=True)
+    write_rows(run / "shop" / "preferences" / "validation.parquet", [], PAIR)
+    publish(run, "acme", "v0.1.0", endpoint=hub.url, only=("datasets",), create_pr=True)
+    (request,) = api.get_repo_discussions("acme/mirror-preferences", repo_type="dataset")
+    files = api.list_repo_files("acme/mirror-preferences", repo_type="dataset", revision=f"refs/pr/{request.num}")
+    assert "shop/train.parquet" in files and "shop/validation.parquet" not in files
+
+
 def test_repos_are_private_and_gated_when_asked_and_stay_so(run: Path, hub: EmbeddedHub) -> None:
     from huggingface_hub import HfApi
 
@@ -399,6 +411,15 @@ def test_repos_are_private_and_gated_when_asked_and_stay_so(run: Path, hub: Embe
     assert (changed.private, changed.gated) == (True, "manual")
     publish(run, "acme", "v0.2.0", endpoint=hub.url, only=("datasets",))
     assert api.dataset_info("acme/mirror-preferences").private
+    publish(run, "open", "v0.1.0", endpoint=hub.url, only=("datasets",))
+    publish(run, "open", "v0.1.0", endpoint=hub.url, only=("datasets",), private=True)  # where nothing else is to do
+    assert api.dataset_info("open/mirror-scenes").private
+
+
+def test_a_name_and_password_in_the_endpoint_are_never_shown(run: Path) -> None:
+    with pytest.raises(HubError, match="cannot be reached") as caught:
+        publish(run, "acme", "v0.1.0", endpoint="http://user:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value) and "127.0.0.1:9" in str(caught.value)
 
 
 def test_models_alone_need_their_datasets(run: Path, hub: EmbeddedHub) -> None:

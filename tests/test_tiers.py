@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from hypothesis import strategies as st
 
 from hf_mirror.domains import import_file
 from hf_mirror.errors import ConfigError
-from hf_mirror.files import read_rows, read_table, write_rows
+from hf_mirror.files import read_rows, read_table
 from hf_mirror.publish import Publication, Repo, _stage
 from hf_mirror.publish.licences import UNKNOWN, check_model_name, hub_licence, terms
 from hf_mirror.publish.masking import Masker, aliases, normal
 from hf_mirror.publish.staging import MIXED, Run, Staged, stage_datasets
-from hf_mirror.publish.tiers import CLOSED_SCORES, ClosedDomain
-from hf_mirror.schema import PAIR
+from hf_mirror.sealing import PADDED_TO
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
 
@@ -32,6 +30,8 @@ ITEMS = {
     "i3": {"title": "Red Kite", "year": 1971},
     "i4": {"title": "Up (2009)"},
     "i5": {"title": "Purple Meadow (1990)"},
+    "i6": {"title": "泰坦尼克号 (1997)"},
+    "i7": {"title": "Nutcracker, The (1993)"},
 }
 MASKER = Masker(ITEMS, {"u": {"occupation": "farmer"}})
 
@@ -94,14 +94,13 @@ def test_closed_rows_have_no_column_for_users_times_ratings_text_or_truth(staged
     columns = {
         repo.kind: set(pq.read_schema(repo.path("films", next(iter(repo.rows["films"])))).names) for repo in staged
     }
-    key = {"scene_id", "domain", "split", "n_options", "prompt_sha256", "row_hmac"}
+    key = {"scene_id", "domain", "split", "n_options", "row_hmac"}
     assert columns == {
         "scenes": key,
         "rationales": key | {"thought", "finish_reason", "parse_error"},
-        "preferences": key | {"thoughts", "scores"},
-        "bench": {"scene_id", "variant_id", "prompt_sha256", "n_options", "row_hmac"},
+        "preferences": {"domain", "split", "row_hmac"},
+        "bench": {"scene_id", "variant_id", "n_options", "row_hmac"},
     }
-    assert not {"teacher_hit_rate", "student_hit_rate", "chosen_entropy", "rejected_entropy"} & set(CLOSED_SCORES)
 
 
 def test_thoughts_keep_the_writers_words_and_point_to_the_right_items(run: Path, staged: list[Staged]) -> None:
@@ -116,44 +115,40 @@ def test_thoughts_keep_the_writers_words_and_point_to_the_right_items(run: Path,
         assert len(named) == 1 and named < set(range(len(scenes[row["scene_id"]]["exposure"])))
 
 
-def test_swapping_chosen_and_rejected_changes_nothing(run: Path, tmp_path: Path) -> None:
-    closed = ClosedDomain(run / "films")
-    rows = read_rows(run / "films" / "preferences" / "train.parquet")
-    swapped = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
-    write_rows(tmp_path / "a.parquet", rows, PAIR)
-    write_rows(tmp_path / "b.parquet", swapped, PAIR)
-    as_they_are, other = (closed.preferences(read_table(tmp_path / name)) for name in ("a.parquet", "b.parquet"))
-    for row in (*as_they_are, *other):
-        del row["row_hmac"]  # of the full row, under a key that nobody has without the raw files
-    assert sorted(as_they_are, key=str) == sorted(other, key=str)
-    assert all(len(set(row["thoughts"])) == 2 for row in as_they_are)
+def test_closed_pairs_cannot_be_joined_with_anything(run: Path, staged: list[Staged]) -> None:
+    """Two versions with other rules share the chosen thought, and a scene without a pair is one the teacher missed: so
+    nothing says of which scene or thought a pair is."""
+    others = set()
+    for repo in (staged[0], staged[1], staged[3]):
+        others |= {row["row_hmac"] for row in read_rows(repo.path("films", next(iter(repo.rows["films"]))))}
+    rows = read_rows(staged[2].path("films", "train"))
+    assert len(rows) == 6 and not {row["row_hmac"] for row in rows} & others
+    assert [row["row_hmac"] for row in rows] == sorted(row["row_hmac"] for row in rows)
+    in_full = read_rows(run / "films" / "preferences" / "train.parquet")
+    assert not {row["row_hmac"] for row in rows} & {row["scene_id"] for row in in_full}
 
 
-def test_chosen_stands_first_about_half_the_time() -> None:
-    firsts = []
-    for number in range(400):
-        closed = object.__new__(ClosedDomain)
-        closed._masker, closed.withheld, closed._at = MASKER, {"preferences": 0}, None
-        closed._scenes = {f"s{number}": {**scene(), "split": "train", "prompt_sha256": "0"}}
-        pair = {"scene_id": f"s{number}", "domain": "d", "scores": dict.fromkeys(CLOSED_SCORES, 0.0)}
-        chosen, rejected = "I like Blue Harbor.\nBehavior: [B]", "I like Red Kite.\nBehavior: [A]"
-        row = closed._pair({**pair, "chosen": [{"content": chosen}], "rejected": [{"content": rejected}]})
-        firsts.append(row["thoughts"][0] == "I like {{item:1}}.")
-    assert 150 < sum(firsts) < 250
-
-
-def test_no_join_of_published_rows_orders_a_pair(staged: list[Staged]) -> None:
-    """Both thoughts of a pair are found among the scene's rationales, and those rows differ in their text alone."""
-    pairs = read_rows(staged[2].path("films", "train"))
+def test_rationales_of_a_scene_differ_in_their_text_alone(staged: list[Staged]) -> None:
     rationales = read_rows(staged[1].path("films", "train"))
-    for pair in pairs:
-        rows = [row for row in rationales if row["scene_id"] == pair["scene_id"] and row["thought"] in pair["thoughts"]]
+    for scene_id in {row["scene_id"] for row in rationales}:
+        rows = [row for row in rationales if row["scene_id"] == scene_id]
         rest = {json.dumps({k: v for k, v in row.items() if k not in ("thought", "row_hmac")}) for row in rows}
-        assert len(rows) >= 2 and len(rest) == 1
+        assert len(rows) == 4 and len(rest) == 1
+    keys = [(row["scene_id"], row["row_hmac"]) for row in rationales]
+    assert keys == sorted(keys)
+
+
+def test_no_card_says_where_truths_of_a_closed_source_stand(run: Path, staged: list[Staged]) -> None:
+    """With few scenes of a K, the counts per slot are the truth."""
     for repo in staged:
-        for subset, split in itertools.product(["films"], repo.rows["films"]):
-            ids = read_table(repo.path(subset, split)).column("scene_id").to_pylist()
-            assert ids == sorted(ids)
+        assert not list((repo.folder / "plots").glob("films-positions*"))
+    card = (staged[0].folder / "README.md").read_text()
+    assert "- `shop`, K = 4: 10, 0, 0, 0" in card and "`films`, K" not in card
+
+
+def test_the_size_of_what_is_sealed_says_little(staged: list[Staged]) -> None:
+    sizes = {path.stat().st_size for repo in staged for path in repo.folder.rglob("*.sealed")}
+    assert sizes == {16 + PADDED_TO}
 
 
 def test_mixed_holds_open_rows_only_beside_a_closed_domain(staged: list[Staged], tmp_path: Path) -> None:
@@ -179,6 +174,12 @@ def test_mixed_holds_open_rows_only_beside_a_closed_domain(staged: list[Staged],
         ("A farmer in March, user u7.", "A {{profile}} in {{time}}, user {{number}}."),
         ("Good.\nBehavior: I take the second\nBehavior: [B]", "Good."),
         ("{{item:1}} is forged.", "is forged."),
+        (
+            "In the nineties, in march or in Jan, half a star.",
+            "In the {{number}}, in {{time}} or in {{time}}, {{number}} a star.",
+        ),
+        ("Part IV gets ★★★★☆, ⑤ or 五.", "Part {{number}} gets {{number}}, {{number}} or {{number}}."),
+        ("I take Blue Har\u200bbor.", "I take {{item:1}}."),
     ],
 )
 def test_masks(thought: str, masked: str) -> None:
@@ -195,10 +196,13 @@ def test_masks(thought: str, masked: str) -> None:
         "It is up to me.",  # `Up` is too short to mask, so its presence withholds the thought
         "I prefer Purple Meadow to both.",  # a name of the catalogue, though not in the scene
         "It is about sailors search the seven seas, they say.",  # five words of an attribute
+        "Stimulus: Harbor catches my eye.",  # a capitalised word of a name, wherever it stands
+        "Harbor again?",
+        "我看到泰坦尼克号就想看",  # a name inside a word, in a script without spaces
     ],
 )
 def test_withholds_what_it_cannot_mask(thought: str) -> None:
-    assert MASKER.mask(thought, scene(("i1", "i2", "i4"))) is None
+    assert MASKER.mask(thought, scene(("i1", "i2", "i4"), ("i7",))) is None
 
 
 def test_plain_words_are_not_withheld() -> None:

@@ -149,6 +149,7 @@ def _hub_commands(commands: Any) -> None:
     )
     command.add_argument("--builder", nargs="+", type=Path, default=[], metavar="FILE",
                          help="builder files of domains that do not come with hf_mirror")  # fmt: skip
+    command.add_argument("--content-model", metavar="NAME[@REV]", help="the one that the build used, if you trust it")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the full rows")
 
     command = _add(commands, "lineage", calls.lineage, printing.lineage)

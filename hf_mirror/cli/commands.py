@@ -177,7 +177,9 @@ def rehydrate(options: argparse.Namespace) -> Result:
     from hf_mirror.rehydrate import rehydrate as run
 
     raw = {name: Path(path) for name, path in _raw(options.raw, [""]).items()}
-    return run(options.dataset, raw, options.out, builders=options.builder)
+    return run(
+        options.dataset, raw, options.out, builders=options.builder, content_model=options.content_model
+    )  # fmt: skip
 
 
 def lineage(options: argparse.Namespace) -> Result:

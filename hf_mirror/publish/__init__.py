@@ -186,6 +186,7 @@ def _release(job: Publication, repo: Repo) -> dict[str, Any]:
     folder = _stage(job, repo)
     tagged = remote.snapshot(job.tag)
     if tagged.sha is not None:
+        remote.create(job.private, job.gated)
         if difference(folder, tagged):
             raise HubError(f"{remote.repo} got {job.tag} with other bytes while this ran; publish under a new version")
         job.commits[repo.name] = tagged.sha

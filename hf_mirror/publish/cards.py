@@ -36,19 +36,16 @@ TITLES = {
     "bench": ("Mirror bench: which option did the user choose?", ["multiple-choice"]),
 }
 
-_KEY = {"scene_id": "5f1c0e…", "domain": "made_up", "split": "train", "n_options": 3, "prompt_sha256": "9b74c9…"}
+_KEY = {"scene_id": "5f1c0e…", "domain": "made_up", "split": "train", "n_options": 3}
+_MARK = {"row_hmac": "9b74c9…"}
 _THOUGHT = (
     "Stimulus: {{item:1}} catches my attention.\nKnowledge: I liked {{history:0}}, a {{attribute}}.\nEvaluation: …"
 )
 MADE_UP = {
-    "scenes": _KEY,
-    "rationales": {**_KEY, "thought": _THOUGHT, "finish_reason": "stop", "parse_error": None},
-    "preferences": {
-        **_KEY,
-        "thoughts": [_THOUGHT, "Stimulus: {{item:2}} looks new to me. …"],
-        "scores": {"teacher_within_decision_entropy": 0.41, "student_within_decision_entropy": 0.83, "…": None},
-    },
-    "bench": {"scene_id": "5f1c0e…", "variant_id": "own-full-shift0", "prompt_sha256": "9b74c9…", "n_options": 5},
+    "scenes": {**_KEY, **_MARK},
+    "rationales": {**_KEY, "thought": _THOUGHT, "finish_reason": "stop", "parse_error": None, **_MARK},
+    "preferences": {"domain": "made_up", "split": "train", **_MARK},
+    "bench": {"scene_id": "5f1c0e…", "variant_id": "own-full-shift0", "n_options": 5, **_MARK},
 }
 
 
@@ -68,7 +65,8 @@ def benchmark_card(staged: Staged, run: Run, *, namespace: str, tag: str, lineag
     """The card of the benchmark repo; `reports["bench"]` is bench.json."""
     facts = _dataset_facts(staged, run, namespace, tag, lineage)
     counted = reports["bench"]["domains"]
-    slots = {name: counted.get(name, {}).get("random_order_gold_slots", {}) for name in facts["domains"]}
+    shown = [name for name in facts["domains"] if staged.tiers[name] == "open"]
+    slots = {name: counted.get(name, {}).get("random_order_gold_slots", {}) for name in shown}
     figures = {"figures": draw(staged, slots)}
     return _header(staged, run, namespace, lineage) + render("benchmark.md.jinja", {**facts, **figures, **reports})
 
@@ -162,7 +160,7 @@ def _dataset_facts(staged: Staged, run: Run, namespace: str, tag: str, lineage: 
         "withheld": staged.withheld,
         "unread": staged.unread,
         "quality": _quality(run, domains) if staged.kind == "rationales" else {},
-        "positions": {name: _positions(domain["report"]) for name, domain in domains.items()},
+        "positions": {name: _positions(d["report"]) for name, d in domains.items() if not d["closed"]},
         "generators": generators,
         "schemas": _schemas(staged),
         "example": _example(staged, first),

@@ -61,10 +61,11 @@ def _positions(by_k: Mapping[str, Sequence[int]]) -> list[Panel]:
 
 
 def _options(rows: pa.Table) -> list[Panel]:
-    """Scenes by their number of options."""
-    if "scene_id" in rows.column_names:
-        first = np.unique(rows["scene_id"].to_numpy(zero_copy_only=False), return_index=True)[1]
-        rows = rows.take(pa.array(np.sort(first)))
+    """Scenes by their number of options, which closed pairs do not tell."""
+    if "scene_id" not in rows.column_names:
+        return []
+    first = np.unique(rows["scene_id"].to_numpy(zero_copy_only=False), return_index=True)[1]
+    rows = rows.take(pa.array(np.sort(first)))
     if "n_options" in rows.column_names:
         k = rows["n_options"].to_numpy()
     else:
@@ -82,13 +83,11 @@ def _prompts(rows: pa.Table) -> list[Panel]:
 
 
 def _thoughts(rows: pa.Table) -> list[Panel]:
-    """Words per thought; of pairs, both sides."""
-    if "thoughts" in rows.column_names:
-        texts = [text for pair in rows["thoughts"].to_pylist() for text in pair]
-    elif "thought" in rows.column_names:
+    """Words per thought; of open pairs, both sides."""
+    if "thought" in rows.column_names:
         texts = rows["thought"].to_pylist()
     else:
-        sides = [rows[side].to_pylist() for side in ("chosen", "rejected")]
+        sides = [rows[side].to_pylist() for side in ("chosen", "rejected") if side in rows.column_names]
         texts = [chat[-1]["content"] for side in sides for chat in side]
     return _words([text for text in texts if text], "words per decision")
 
@@ -100,6 +99,8 @@ def _words(texts: Sequence[str], what: str) -> list[Panel]:
 
 def _uncertainty(rows: pa.Table) -> list[Panel]:
     """Of the scenes that were kept: how sure the reader is after a decision, by who wrote it."""
+    if "scores" not in rows.column_names:
+        return []
     scores = rows["scores"].combine_chunks().flatten()
     names = [field.name for field in rows.schema.field("scores").type]
     panels = []

@@ -8,8 +8,9 @@ The strict rule, for text written about a closed source: what stays is only the 
 4. every word with a digit in it, number words, month and weekday names (`{{number}}`, `{{time}}`), because years,
    ratings, counts and dates are the publisher's.
 The line that states the answer is removed. After step 3 the text is searched again, without regard to case and
-punctuation. If a name of the scene's items, two words of one in a row, a capitalised word of one inside a sentence,
-any other name of the catalogue, or five words in a row of an attribute is left, the thought is withheld.
+punctuation. If a name of the scene's items, two words of one in a row, a capitalised word of one, any other name of the
+catalogue, or five words in a row of an attribute is left, the thought is withheld. Characters without a shape of their
+own are taken out first, and names in scripts without spaces are looked for inside words.
 
 What a mask cannot remove is paraphrase ("the film about the sinking ship", "at my age"): cards state this as a limit.
 """
@@ -24,7 +25,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from hf_mirror.prompts import LABELS
+from hf_mirror.prompts import LABELS, PARTS
 
 NAME_KEYS = ("title", "name")
 SHORTEST_NAME = 4  # a shorter name is as likely a plain word: never masked, and its presence withholds the thought
@@ -36,14 +37,19 @@ _DIGITS = re.compile(r"[$€£#]?[\w'’-]*\d[\w'’-]*(?:[.,:/-]\w*\d\w*)*[%+]?
 _NUMBER_WORDS = re.compile(
     r"(?i)\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundreds?|thousands?|millions?"
     r"|(?:eigh|nine|seven|six|fif|four|thir)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:-\w+)?"
-    r"|one(?=[\s-]+(?:stars?|points?|out)\b))\b"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ties|half|one(?=[\s-]+(?:stars?|points?|out)\b))\b"
+    r"|\b(?-i:II|III|IV|VI{0,3}|IX|XI{0,2})\b|[〇一二三四五六七八九十百千万两★☆⭐]+"
 )
 _TIMES = re.compile(
-    r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December"
-    r"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b"
+    r"(?i)\b(?:January|February|March|April|(?-i:May)|June|July|August|September|October|November|December"
+    r"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|(?-i:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?)(?!\w)"
 )
 _PLACEHOLDER = re.compile(r"\{\{[a-z]+(?::\d+)?\}\}")
+_CAPITAL = re.compile(r"(?<![\w'’])[A-Z][\w'’]+")
 _INNER_CAPITAL = re.compile(r"(?<=[a-z,;] )[\"'“‘*_]*([A-Z][\w'’]+)")
+_PART = re.compile(rf"(?m)^\W*(?:{'|'.join(PARTS)})\b")
+# Letters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _WORD = re.compile(r"[^\W_]+")
 _STOPWORDS = frozenset(
     re.findall(
@@ -93,6 +99,7 @@ class Masker:
         for phrase in map(str.split, catalogue):
             if len(phrase) > 1 and set(phrase) - _STOPWORDS:
                 self._phrases.setdefault((phrase[0], phrase[1]), []).append(phrase)
+        self._unspaced = [name for name in catalogue if len(_UNSPACED.findall(name)) > 1]
         self._words = {name for name in catalogue if " " not in name and len(name) >= SHORTEST_NAME}
 
     def mask(self, thought: str, scene: Mapping[str, Any]) -> str | None:
@@ -120,7 +127,9 @@ class Masker:
             _Marks(names),
             _Marks(self._values(scene["user_id"], ids), re.IGNORECASE),
             flat | pairs | quotes,
+            words,
             words | self._words,
+            self._unspaced,
             self._in_catalogue,
         )
 
@@ -144,22 +153,28 @@ class Masker:
 
 @dataclass(frozen=True)
 class SceneMask:
-    """The masks of one scene. `tells` are spellings, and `capitals` capitalised words, that may not be left."""
+    """The masks of one scene. What may not be left: `tells` are spellings; `words` capitalised words anywhere, and
+    `capitals` inside a sentence; `unspaced` names may stand inside a word."""
 
     n_options: int
     names: _Marks
     values: _Marks
     tells: set[str]
+    words: set[str]
     capitals: set[str]
+    unspaced: list[str]
     in_catalogue: Callable[[list[str]], bool]
 
     def mask(self, thought: str) -> str | None:
         """`thought` without the publisher's data (module docstring), or None if something may be left in it."""
+        if not thought.isascii():
+            thought = "".join(letter for letter in thought if unicodedata.category(letter) != "Cf")
         text = _ANSWER.sub("", _PLACEHOLDER.sub("", thought)).strip()
         for change in (self.names, self._letters, self.values):
             text = _outside(text, change)
         if self._leaks(_PLACEHOLDER.sub(" | ", text)):  # before numbers go, because names hold numbers too
             return None
+        text = _outside(text, _number_signs)
         for pattern, mark in ((_DIGITS, "{{number}}"), (_NUMBER_WORDS, "{{number}}"), (_TIMES, "{{time}}")):
             text = _outside(text, partial(pattern.sub, mark))
         return text
@@ -170,8 +185,13 @@ class SceneMask:
     def _leaks(self, text: str) -> bool:
         flat = normal(text)
         inner = {normal(word).strip() for word in _INNER_CAPITAL.findall(text)}
+        anywhere = {normal(word).strip() for word in _CAPITAL.findall(_PART.sub("", text))}
         return (
-            bool(inner & self.capitals) or any(tell in flat for tell in self.tells) or self.in_catalogue(flat.split())
+            bool(inner & self.capitals)
+            or bool(anywhere & self.words)
+            or any(tell in flat for tell in self.tells)
+            or any(name in flat for name in self.unspaced)
+            or self.in_catalogue(flat.split())
         )
 
 
@@ -188,6 +208,13 @@ class _Marks:
             return text
         # Case folding is not one to one (ß, İ): a match that folds to another spelling is still somebody's value.
         return self._pattern.sub(lambda match: self._marks.get(self._fold(match[0]), "{{attribute}}"), text)
+
+
+def _number_signs(text: str) -> str:
+    """Circled, superscript and other signs that are numbers, but no digits."""
+    if text.isascii():
+        return text
+    return "".join("{{number}}" if unicodedata.category(letter) in ("No", "Nl") else letter for letter in text)
 
 
 def _names(attributes: Mapping[str, Any]) -> list[str]:

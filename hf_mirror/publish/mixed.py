@@ -39,9 +39,12 @@ def quotas(sizes: Mapping[str, int], weights: Mapping[str, float] | None) -> dic
 
 def mix(tables: Mapping[str, pa.Table], weights: Mapping[str, float] | None, seed: int) -> pa.Table:
     """One table from the tables of one split, by domain. Scenes are drawn and ordered by H(seed, domain, scene_id);
-    a scene's rows stay together and in order. A single domain is returned as it is."""
+    a scene's rows stay together and in order. A single domain is returned as it is; rows that say of no scene they are
+    (closed pairs) are all in it, in the order of their hashes."""
     if len(tables) == 1:
         return next(iter(tables.values()))
+    if any("scene_id" not in table.column_names for table in tables.values()):
+        return pa.concat_tables(tables.values()).sort_by("row_hmac")
     ids = {name: table.column("scene_id").to_pylist() for name, table in tables.items()}
     ranks = {name: {id: _rank(seed, name, id) for id in set(column)} for name, column in ids.items()}
     counts = quotas({name: len(rank) for name, rank in ranks.items()}, weights)

@@ -7,6 +7,7 @@ are judged by what the Hub then shows, not by the answer, so that a lost answer 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +60,8 @@ class Remote:
         from huggingface_hub import HfApi
 
         self.api = HfApi(endpoint=endpoint)
-        self.endpoint, self.repo, self.kind = str(self.api.endpoint), repo, kind
+        # Without a name and password, which must not be shown.
+        self.endpoint, self.repo, self.kind = re.sub("//[^/@]*@", "//", str(self.api.endpoint)), repo, kind
         self._target: dict[str, Any] = {"repo_id": repo, "repo_type": kind}
         self._reached = False
 
@@ -83,12 +85,18 @@ class Remote:
         }
         return Snapshot(sha, files)
 
-    def fetch(self, sha: str, names: list[str] | None = None) -> Path:
-        """The files of a commit, or those of some names, in a folder of the Hub's cache."""
+    def fetch(self, sha: str, names: list[str]) -> Path:
+        """Files of a commit in a folder of the Hub's cache."""
         with _quiet():
             return Path(
                 self._tried(lambda: self.api.snapshot_download(**self._target, revision=sha, allow_patterns=names))
             )
+
+    def hash_of(self, sha: str, name: str) -> str:
+        """The SHA-256 of one file of a commit, by its name as it is."""
+        with _quiet():
+            path = self._tried(lambda: self.api.hf_hub_download(**self._target, revision=sha, filename=name))
+        return sha256_file(Path(path))
 
     def create(self, private: bool, gated: str | None) -> None:
         """Makes the repo if it is not there, and private or gated if that was asked for and it is not yet."""
@@ -111,15 +119,29 @@ class Remote:
             return self._shown(folder, self._tried(lambda: str(send().oid), made))
 
     def propose(self, folder: Path, changes: Changes, parent: str | None, message: str) -> tuple[str, str]:
-        """The same as a pull request: its commit and its address. One that is open with these bytes will do."""
-        send = self._commit(folder, changes, commit_message=message, parent_commit=parent, create_pr=True)
+        """The same as a pull request: its commit and its address. One that is open with these bytes will do, and one of
+        this title is brought up to date."""
+        earlier = None
+        for number, title, address in self._requests():
+            there = self.snapshot(f"refs/pr/{number}")
+            if there.sha and not difference(folder, there):
+                return self._shown(folder, there.sha), address
+            if title == message and there.sha:
+                earlier = number, there, address
+        how: dict[str, Any] = {"commit_message": message}
+        if earlier is None:
+            send = self._commit(folder, changes, **how, parent_commit=parent, create_pr=True)
+        else:
+            number, there, _ = earlier
+            how |= {"parent_commit": there.sha, "revision": f"refs/pr/{number}"}
+            send = self._commit(folder, difference(folder, there), **how)
 
         def ask() -> tuple[str, str]:
             made = send()
-            return made.oid, str(made.pr_url)
+            return made.oid, earlier[2] if earlier else str(made.pr_url)
 
         with _quiet():
-            sha, address = self._proposed(folder) or self._tried(ask, partial(self._proposed, folder))
+            sha, address = self._tried(ask, partial(self._proposed, folder))
         return self._shown(folder, sha), address
 
     def _commit(self, folder: Path, changes: Changes, **how: Any) -> Callable[[], Any]:
@@ -129,18 +151,17 @@ class Remote:
         operations += [CommitOperationDelete(path) for path in changes.deleted]
         return partial(self.api.create_commit, **self._target, operations=operations, **how)
 
+    def _requests(self) -> list[tuple[int, str, str]]:
+        """Number, title and address of every open pull request."""
+        ask = partial(self.api.get_repo_discussions, discussion_type="pull_request", discussion_status="open")
+        return [(one.num, one.title, one.url) for one in self._tried(lambda: list(ask(**self._target)))]
+
     def _proposed(self, folder: Path) -> tuple[str, str] | None:
         """An open pull request that holds exactly `folder`."""
-
-        def look() -> list[Any]:
-            return list(
-                self.api.get_repo_discussions(**self._target, discussion_type="pull_request", discussion_status="open")
-            )
-
-        for one in self._tried(look):
-            there = self.snapshot(f"refs/pr/{one.num}")
+        for number, _, address in self._requests():
+            there = self.snapshot(f"refs/pr/{number}")
             if there.sha and not difference(folder, there):
-                return there.sha, one.url
+                return there.sha, address
         return None
 
     def _shown(self, folder: Path, sha: str) -> str:
@@ -259,4 +280,4 @@ def _asked_to_wait(error: Any) -> float:
 
 def _line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300] if lines else type(error).__name__
+    return re.sub("//[^/@ ]*@", "//", " ".join(lines[:2])[:300]) if lines else type(error).__name__

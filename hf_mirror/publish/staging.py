@@ -127,7 +127,8 @@ def stage_datasets(run: Run, out: Path, *, seed: int = 0, weights: Mapping[str, 
         if MIXED in repo.rows:
             repo.tiers[MIXED] = "closed" if pool[0] in closed else "open"
             repo.weights = dict(weights) if weights else None
-        repo.withheld = {name: domain.withheld.get(kind, 0) for name, domain in closed.items() if name in repo.rows}
+        if kind == "rationales":
+            repo.withheld = {name: domain.withheld for name, domain in closed.items() if name in repo.rows}
         staged += [repo] if repo.rows else []
     return staged
 

@@ -100,7 +100,7 @@ def test_rows_that_cannot_be_trained_on_are_named(run_folder: Path, tmp_path: Pa
 
     refused(table.drop_columns(["completion"]), r"lacks the columns \['completion'\]")
     closed = table.drop_columns(["prompt", "completion"])
-    refused(closed.append_column("prompt_sha256", table["scene_id"]), "closed-tier .* `mirror rehydrate`")
+    refused(closed.append_column("row_hmac", table["scene_id"]), "closed-tier .* `mirror rehydrate`")
     refused(table.slice(0, 0), "no train rows")
     empty = Dataset(table).map(lambda row, i: {"prompt": [] if i == 3 else row["prompt"]}, with_indices=True)
     refused(empty.data.table, "1 rows without prompt")
