@@ -182,6 +182,10 @@ def _evaluation_commands(commands: Any) -> None:
     _directory(command)
     _seed(command)
 
+    command = _add(commands, "baselines", calls.baselines, printing.board)
+    _directory(command)
+    _seed(command)
+
     command = _add(commands, "evaluate", calls.evaluate, printing.board)
     command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
     command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")

@@ -146,6 +146,18 @@ def bench(options: argparse.Namespace) -> Result:
     return run(options.directory, seed=options.seed)
 
 
+def baselines(options: argparse.Namespace) -> Result:
+    """Recommenders without a language model, on the benchmark's rows."""
+    from hf_mirror.baselines import FOLDS, RECOMMENDERS
+    from hf_mirror.baselines import baselines as run
+    from hf_mirror.progress import progress
+    from hf_mirror.rationales import domain_folders
+
+    fits = len(domain_folders(options.directory)) * len(RECOMMENDERS) * (FOLDS + 1)
+    with progress(fits, "recommenders", "fit") as advance:
+        return {"results": run(options.directory, seed=options.seed, progress=advance)}
+
+
 def audit(options: argparse.Namespace) -> Result:
     """What any dataset of choices gives away without its users."""
     from hf_mirror.audit import audit as check
