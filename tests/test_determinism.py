@@ -31,7 +31,7 @@ MACHINES = {
     "three": (3, {"TZ": "America/New_York", "LANG": "de_DE.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2",
                   "POLARS_MAX_THREADS": "7"}),
 }  # fmt: skip
-FILES = 9
+FILES = 10
 WithFault = Callable[[ModuleType, str, str], ModuleType]
 Contents = Callable[[Path], dict[str, str]]
 Built = dict[str, dict[str, dict[str, str]]]
@@ -125,7 +125,8 @@ def test_a_domain_is_the_same_alone_and_beside_others(
     done = mirror_process(*alone, "--seed", 1)
     other = contents(tmp_path / "clock")
     assert done.code == 0 and {name for name in first if other[name] != first[name]} == {
-        "report.json", "report.html", "scenes/train.parquet", "scenes/validation.parquet", "scenes/test.parquet"
+        "report.json", "report.html", "scenes/train.parquet", "scenes/validation.parquet", "scenes/test.parquet",
+        "seal.key",
     }  # fmt: skip
 
 
