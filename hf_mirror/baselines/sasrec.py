@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def sasrec(known: Sequences, attributes: Sequence[Any]) -> Scores:
 
     nothing = known.n_items
     windows = [items[max(end - LENGTH - 1, 0) : end] for items in known.items for end in range(len(items), 1, -LENGTH)]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
         embed, place = nn.Embedding(nothing + 1, WIDTH), nn.Embedding(LENGTH, WIDTH)
         nn.init.normal_(embed.weight, std=0.02)
@@ -60,6 +61,19 @@ def sasrec(known: Sequences, attributes: Sequence[Any]) -> Scores:
         return found
 
     return scores
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Two threads of so small a model are little faster, and wait for each other for minutes on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _padded(sequences: Sequence[Sequence[int]], nothing: int) -> np.ndarray:
