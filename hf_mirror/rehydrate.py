@@ -28,13 +28,12 @@ from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import count_rows, read_table, sha256_file, to_arrow, write_json, write_rows
 from hf_mirror.progress import progress, say
 from hf_mirror.prompts import rationale_messages
+from hf_mirror.publish.cards import configs
 from hf_mirror.publish.mixed import mix
 from hf_mirror.publish.provenance import PROVENANCE, Published
 from hf_mirror.publish.staging import MIXED, STAGES
 from hf_mirror.publish.tiers import SEALED
 from hf_mirror.sealing import NOTE, Seal
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ def rehydrate(
                     mixed["seed"],
                 )
                 for split in rows[MIXED]
-                if any(split in tables[name] for name in mixed["domains"])
             }
         files = _write(folder, published, there, tables)
         note = {"repo": published.repo, "revision": published.revision, "code_version": __version__, "files": files}
@@ -162,6 +160,9 @@ def _files(published: Published, closed: Sequence[str]) -> list[str]:
         raise DataError(
             f"{published.repo}@{published.revision} has no rows of {missing[0]}, which it says it was made of"
         )
+    splits = {split for subset, counts in rows.items() if subset != MIXED for split in counts}
+    if alone := set(rows.get(MIXED, ())) - splits:
+        raise DataError(f"{published.repo}@{published.revision} has {', '.join(alone)} rows in {MIXED} alone")
     names = [f"{subset}/{split}.parquet" for subset, counts in rows.items() for split in counts]
     names += [f"{name}/{split}.sealed" for name in closed for split in rows[name] if sealed]
     return [*names, "LICENSE.md"]
@@ -288,15 +289,7 @@ def _card(published: Published) -> str:
     """What `load_dataset` needs to find subsets and splits, and what a person should know."""
     import yaml
 
-    configs = [
-        {
-            "config_name": subset,
-            "data_files": [{"split": split, "path": f"{subset}/{split}.parquet"} for split in counts],
-            **({"default": True} if subset == MIXED else {}),
-        }
-        for subset, counts in published.provenance["rows"].items()
-    ]
-    header = yaml.safe_dump({"configs": configs}, sort_keys=False)
+    header = yaml.safe_dump({"configs": configs(published.provenance["rows"])}, sort_keys=False)
     return (
         f"---\n{header}---\n\n# {published.repo}, rehydrated\n\n"
         f"The full rows of `{published.repo}` at `{published.revision}`, made with raw files of closed sources. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ ODD: dict[str, Change] = {
     "generators that are numbers": lambda about: about.update(generators=[1]),
     "a kind that is a list": lambda about: about.update(kind=[1]),
     "escapes for the terminal": lambda about: about.update(code_version="\x1b[2J"),
+    "weights that miss a domain": lambda about: about["mixed"].update(weights={"other": 1.0}),
     "an unknown domain in mixed": lambda about: about["mixed"].update(domains=["other"]),
     "an empty tag": lambda about: about.update(tag=""),
     "a list": lambda about: [],
@@ -116,11 +118,9 @@ def test_odd_settings_are_one_line(hostile: Hostile, tmp_path: Path, settings: d
     def change(about: dict[str, Any]) -> None:
         for key in ("sources", "rows"):
             about[key]["movielens"] = about[key].pop("films")
-        about["rows"], about["mixed"] = {"movielens": about["rows"]["movielens"]}, None
+        about["rows"] = {"movielens": about["rows"]["movielens"]}
         del about["mixed"]
         files = [{"name": p.name, "sha256": file_digests(p)[0], "bytes": p.stat().st_size} for p in source.files]
-        import hashlib
-
         template = hashlib.sha256(load("movielens").template.encode()).hexdigest()
         about["sources"]["movielens"] |= {"raw_files": files, "settings": settings, "template_sha256": template}
         about["files"] |= {name.replace("films", "movielens"): sha for name, sha in about["files"].items()}

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from hf_mirror import PROJECT, __version__
 from hf_mirror.cli import commands as calls
-from hf_mirror.cli import printing
+from hf_mirror.cli import printing, values
 from hf_mirror.cli.commands import Result
 from hf_mirror.errors import ConfigError
 
@@ -97,7 +97,7 @@ def _decision_commands(commands: Any) -> None:
     command.add_argument("--top-p", type=float, default=0.9, help="the mass of tokens that are sampled from (0.9)")
     command.add_argument("--max-tokens", type=int, default=512, help="of one decision (512)")
     command.add_argument(
-        "--price-per-million", type=_prices, metavar="IN,OUT", help="of tokens, to show what 1000 scenes cost"
+        "--price-per-million", type=values.prices, metavar="IN,OUT", help="of tokens, to show what 1000 scenes cost"
     )
     command.add_argument(
         "--structured", action="store_true", help="let answers be nothing but the four parts, where the engine can"
@@ -247,29 +247,10 @@ def _engine(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--tasks", type=int, metavar="N", help="how many tasks, each of which loads the model (1)")
     command.add_argument(
-        "--price-per-hour", type=_price, metavar="P", help="of this machine, to show what 1000 scenes cost"
+        "--price-per-hour", type=values.price, metavar="P", help="of this machine, to show what 1000 scenes cost"
     )
 
 
 def _pipeline_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--raw", nargs="+", metavar="[NAME=]PATH", help="raw folders (default: MIRROR_RAW)")
     command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: the pipeline's)")
-
-
-def _price(text: str) -> float:
-    """A number of 0 or more."""
-    try:
-        price = float(text)
-    except ValueError:
-        price = -1.0
-    if not 0 <= price < float("inf"):
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of 0 or more")
-    return price
-
-
-def _prices(text: str) -> tuple[float, float]:
-    """`0.5,1.5`: of tokens in and out."""
-    into, comma, out = text.partition(",")
-    if not comma:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected two numbers, of tokens in and out, such as 0.5,1.5")
-    return _price(into), _price(out)

@@ -6,10 +6,11 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hf_mirror.cli import values
 from hf_mirror.errors import ConfigError, MirrorError
 
 Result = dict[str, Any]
@@ -42,9 +43,9 @@ def build(options: argparse.Namespace) -> Result:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"builder {name} is given {names.count(name)} times; give it once")
-    raw = _raw(options.raw, names)
-    history, train, evaluation = map(_bounds, (options.history, options.options, options.evaluation_options))
-    regimes = _regimes(options.regime, names)
+    raw = values.raw(options.raw, names)
+    history, train, evaluation = map(values.bounds, (options.history, options.options, options.evaluation_options))
+    regimes = values.regimes(options.regime, names)
     jobs = []
     for builder, name in zip(options.builders, names, strict=True):
         if name not in raw:
@@ -188,7 +189,7 @@ def rehydrate(options: argparse.Namespace) -> Result:
     """Closed rows and one's own raw files to full rows."""
     from hf_mirror.rehydrate import rehydrate as run
 
-    raw = {name: Path(path) for name, path in _raw(options.raw, [""]).items()}
+    raw = {name: Path(path) for name, path in values.raw(options.raw, [""]).items()}
     return run(
         options.dataset, raw, options.out, builders=options.builder, content_model=options.content_model
     )  # fmt: skip
@@ -259,9 +260,9 @@ def run(options: argparse.Namespace) -> Result:
 
     pipeline = load_yaml(options.pipeline, Pipeline)
     if options.raw:
-        raw = _raw(options.raw, pipeline.builders)
+        raw = values.raw(options.raw, pipeline.builders)
     else:  # the variable never stands in for a made-up sample that the file asks for
-        found = _raw(shlex.split(os.environ.get("MIRROR_RAW", "")), pipeline.builders)
+        found = values.raw(shlex.split(os.environ.get("MIRROR_RAW", "")), pipeline.builders)
         raw = {name: path for name, path in found.items() if name not in pipeline.sample}
     return run_pipeline(pipeline, raw, options.out)
 
@@ -271,35 +272,3 @@ def doctor(options: argparse.Namespace) -> Result:
     from hf_mirror.doctor import examine
 
     return examine()
-
-
-def _raw(given: Sequence[str], builders: Sequence[str]) -> dict[str, str]:
-    """`NAME=PATH` pairs as a mapping; with one builder a bare path will do."""
-    folders = {}
-    for entry in given:
-        name, found, path = entry.partition("=")
-        if not found and len(builders) > 1:
-            raise ConfigError(f"--raw {entry}: say whose folder it is: NAME={entry}")
-        folders[name if found else builders[0]] = path if found else entry
-    return folders
-
-
-def _regimes(given: Sequence[str], builders: Sequence[str]) -> dict[str, tuple[str, bool]]:
-    """Each builder's regime, and whether it was named for this builder alone."""
-    everywhere = [entry for entry in given if "=" not in entry]
-    if len(everywhere) > 1:
-        raise ConfigError(f"--regime names {' and '.join(everywhere)} for all builders; give one, or NAME=REGIME")
-    regimes = dict.fromkeys(builders, (everywhere[0] if everywhere else "popularity_matched", False))
-    for name, _, regime in (entry.partition("=") for entry in given if "=" in entry):
-        if name not in regimes:
-            raise ConfigError(f"--regime {name}={regime}: {name} is not built; expected one of {', '.join(builders)}")
-        regimes[name] = (regime, True)
-    return regimes
-
-
-def _bounds(text: str) -> tuple[int, int]:
-    """`2-10` or `5` as two numbers, both included."""
-    low, _, high = text.partition("-")
-    if not (low.isdecimal() and (high or low).isdecimal()):
-        raise ConfigError(f"found {text!r}; expected a number or a range of numbers such as 2-10")
-    return int(low), int(high or low)

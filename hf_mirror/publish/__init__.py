@@ -19,6 +19,7 @@ from hf_mirror import __version__
 from hf_mirror.errors import ConfigError, DataError, HubError
 from hf_mirror.files import read_json, sha256_file, write_json
 from hf_mirror.progress import say
+from hf_mirror.publish import provenance
 from hf_mirror.publish.cards import Lineage, benchmark_card, check, dataset_card, licence_file
 from hf_mirror.publish.licences import terms
 from hf_mirror.publish.model_repos import PAIRS, TrainedModel, find_models, stage_model
@@ -186,7 +187,8 @@ def _release(job: Publication, repo: Repo) -> dict[str, Any]:
     folder = _stage(job, repo)
     tagged = remote.snapshot(job.tag)
     if tagged.sha is not None:
-        remote.create(job.private, job.gated)
+        if job.private or job.gated:
+            remote.create(job.private, job.gated)
         if difference(folder, tagged):
             raise HubError(f"{remote.repo} got {job.tag} with other bytes while this ran; publish under a new version")
         job.commits[repo.name] = tagged.sha
@@ -211,15 +213,18 @@ def _stage(job: Publication, repo: Repo) -> Path:
         lineage = _model_lineage(job, repo.source)
         folder = stage_model(repo.source, job.work / "models", namespace=job.namespace, tag=job.tag, lineage=lineage)
         sources, generators = repo.source.domains, repo.source.generators()
-        rows: dict[str, dict[str, int]] = {}
     else:
         lineage = [job.step(name, what) for name, what in MADE_FROM[repo.source.kind].items() if name in job.commits]
-        folder, rows = repo.source.folder, repo.source.rows
-        sources = [name for name in rows if name != MIXED]
+        folder = repo.source.folder
+        sources = [name for name in repo.source.rows if name != MIXED]
         generators = job.run.generators() if repo.source.kind in ("rationales", "preferences") else []
         _write_dataset_card(job, repo.source, lineage, sources)
     check((folder / "README.md").read_text(encoding="utf-8"), repo.kind)
-    _write_provenance(job, repo, folder, lineage, sources, generators, rows)
+    staged = repo.source if isinstance(repo.source, Staged) else None
+    provenance.write(
+        folder, job.run, repo=f"{job.namespace}/{repo.name}", tag=job.tag, staged=staged,
+        sources=sources, generators=generators, lineage=lineage,
+    )  # fmt: skip
     return folder
 
 
@@ -245,63 +250,6 @@ def _model_lineage(job: Publication, model: TrainedModel) -> Lineage:
         lineage.append(job.step(model.parent.name, "base model"))
     evaluated = (job.run.directory / "evaluations" / model.name).is_dir()
     return lineage + ([job.step("mirror-bench", "benchmark")] if evaluated and "mirror-bench" in job.commits else [])
-
-
-def _write_provenance(
-    job: Publication,
-    repo: Repo,
-    folder: Path,
-    lineage: Lineage,
-    sources: Sequence[str],
-    generators: list[dict[str, str]],
-    rows: Mapping[str, Mapping[str, int]],
-) -> None:
-    """provenance.json: the lineage for machines. Nothing in it depends on the clock or on this machine."""
-    (folder / "provenance.json").unlink(missing_ok=True)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    write_json(
-        folder / "provenance.json",
-        {
-            "repo": f"{job.namespace}/{repo.name}",
-            "tag": job.tag,
-            **(_made_with(job.run, repo.source) if isinstance(repo.source, Staged) else {"kind": "model"}),
-            "code_version": __version__,
-            "sources": {name: _source(job.run, name) for name in sources},
-            "generators": [{**line, "licence": terms(line["model"]).licence} for line in generators],
-            "made_from": lineage,
-            "rows": rows,
-            "files": {path.relative_to(folder).as_posix(): sha256_file(path) for path in files},
-        },
-    )
-
-
-def _made_with(run: Run, staged: Staged) -> dict[str, Any]:
-    """What its rows depend on besides its sources: what a rehydration needs."""
-    made: dict[str, Any] = {"kind": staged.kind}
-    if staged.kind == "bench":
-        made["bench"] = {"seed": read_json(run.directory / REPORTS["bench"])["seed"]}
-    if MIXED in staged.rows:
-        made["mixed"] = {"domains": staged.pool, "weights": staged.weights, "seed": staged.seed}
-    return made
-
-
-def _source(run: Run, name: str) -> dict[str, Any]:
-    """A source as a rebuild needs it: release, raw file hashes, settings and code version. No times, no counts."""
-    report = run.reports[name]
-    source = report["source"]
-    missing = [key for key in ("seed", "settings", "code_version", "template_sha256") if key not in report]
-    if missing:
-        raise DataError(f"{run.directory / name / 'report.json'} lacks {', '.join(missing)}; run `mirror build` again")
-    return {
-        "release": source["release"],
-        "licence": source["licence"],
-        "tier": "closed" if run.closed(name) else "open",
-        "raw_files": source["files"],
-        "settings": report["settings"],
-        "seed": report["seed"],
-        "code_version": report["code_version"],
-        "template_sha256": report["template_sha256"],
-    }
 
 
 def _some(changes: Changes) -> str:

@@ -182,14 +182,6 @@ def _header(staged: Staged, run: Run, namespace: str, lineage: Lineage) -> str:
     title, tasks = TITLES[staged.kind]
     total = sum(sum(counts.values()) for subset, counts in staged.rows.items() if subset != MIXED)
     made_from = [step["repo"] for step in lineage if step["repo"].startswith(f"{namespace}/")]
-    configs = [
-        {
-            "config_name": subset,
-            "data_files": [{"split": split, "path": f"{subset}/{split}.parquet"} for split in counts],
-            **({"default": True} if subset == MIXED else {}),
-        }
-        for subset, counts in staged.rows.items()
-    ]
     licence: Facts = hub_licence(licences[0] if len(licences) == 1 else "several: see the licence file")
     data = DatasetCardData(
         pretty_name=title,
@@ -200,9 +192,21 @@ def _header(staged: Staged, run: Run, namespace: str, lineage: Lineage) -> str:
         source_datasets=made_from or ["original"],
         annotations_creators=["machine-generated"],
         task_categories=tasks,
-        configs=configs,
+        configs=configs(staged.rows),
     )
     return f"---\n{data.to_yaml()}\n---\n\n"
+
+
+def configs(rows: Mapping[str, Mapping[str, int]]) -> list[Facts]:
+    """What lets plain `load_dataset` find every subset and split."""
+    return [
+        {
+            "config_name": subset,
+            "data_files": [{"split": split, "path": f"{subset}/{split}.parquet"} for split in counts],
+            **({"default": True} if subset == MIXED else {}),
+        }
+        for subset, counts in rows.items()
+    ]
 
 
 def _schemas(staged: Staged) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a published repo says of its origin: provenance.json, as it stands on a Hub at one commit.
+"""What a published repo says of its origin: provenance.json, as it is written, and as it stands on a Hub at one commit.
 
 Whoever may write to a repo may write anything into it. So every field that is used is checked here, names that become
 paths above all.
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_mirror import __version__
 from hf_mirror.errors import ConfigError, DataError, HubError
-from hf_mirror.files import read_json, sha256_file
+from hf_mirror.files import read_json, sha256_file, write_json
+from hf_mirror.publish.licences import terms
 from hf_mirror.publish.release import Remote, Snapshot
+from hf_mirror.publish.staging import MIXED, Run, Staged
 
 PROVENANCE = "provenance.json"
 KINDS = ("dataset", "model")
@@ -22,8 +25,69 @@ REFERENCE = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([^@\s]+))?")
 MOST = 10_000  # entries of any list or map
 
 # Patterns of what is used as text: all of it is shown to people or made into paths.
-NAME, SPLIT, HASH = r"[a-z0-9_]{1,64}", "train|validation|test", "[0-9a-f]{64}"
+NAME, SPLIT, HASH = r"[A-Za-z0-9_-]{1,64}", "train|validation|test", "[0-9a-f]{64}"
 LINE, PATH = r"[^\x00-\x1f\x7f]{1,1000}", r"(?!/)(?!.*(?:^|/)\.\.?(?:/|$))[^\x00-\x1f\x7f\\]{1,500}"
+
+
+def write(
+    folder: Path,
+    run: Run,
+    *,
+    repo: str,
+    tag: str,
+    staged: Staged | None,
+    sources: Sequence[str],
+    generators: Sequence[Mapping[str, str]],
+    lineage: Sequence[Mapping[str, str]],
+) -> None:
+    """Writes it beside all other files of a repo's folder, which are staged rows, or (None) a model. Nothing in it
+    depends on the clock or on this machine."""
+    (folder / PROVENANCE).unlink(missing_ok=True)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    write_json(
+        folder / PROVENANCE,
+        {
+            "repo": repo,
+            "tag": tag,
+            **(_made_with(run, staged) if staged else {"kind": "model"}),
+            "code_version": __version__,
+            "sources": {name: _source(run, name) for name in sources},
+            "generators": [{**line, "licence": terms(line["model"]).licence} for line in generators],
+            "made_from": list(lineage),
+            "rows": staged.rows if staged else {},
+            "files": {path.relative_to(folder).as_posix(): sha256_file(path) for path in files},
+        },
+    )
+
+
+def _made_with(run: Run, staged: Staged) -> dict[str, Any]:
+    """What its rows depend on besides its sources: what a rehydration needs."""
+    made: dict[str, Any] = {"kind": staged.kind}
+    if staged.kind == "bench":
+        made["bench"] = {"seed": read_json(run.directory / "bench.json")["seed"]}
+    if MIXED in staged.rows:
+        pool = [name for name in staged.pool if name in staged.rows]
+        made["mixed"] = {"domains": pool, "weights": staged.weights, "seed": staged.seed}
+    return made
+
+
+def _source(run: Run, name: str) -> dict[str, Any]:
+    """A source as a rebuild needs it: release, raw file hashes, settings and code version. No times, no counts."""
+    report = run.reports[name]
+    source = report["source"]
+    missing = [key for key in ("seed", "settings", "code_version", "template_sha256") if key not in report]
+    if missing:
+        raise DataError(f"{run.directory / name / 'report.json'} lacks {', '.join(missing)}; run `mirror build` again")
+    return {
+        "release": source["release"],
+        "licence": source["licence"],
+        "tier": "closed" if run.closed(name) else "open",
+        "raw_files": source["files"],
+        "settings": report["settings"],
+        "seed": report["seed"],
+        "code_version": report["code_version"],
+        "template_sha256": report["template_sha256"],
+    }
 
 
 @dataclass(frozen=True)
@@ -128,7 +192,7 @@ def _check(about: Any) -> None:
             if name not in about["sources"]:
                 raise OddError(f"mixed has {name!r}")
         weights = mixed.get("weights")
-        fits = weights is None or (isinstance(weights, dict) and set(weights) == set(domains))
+        fits = weights is None or (isinstance(weights, dict) and set(weights) >= set(domains))
         if not fits or type(mixed.get("seed")) is not int or "mixed" not in about["rows"]:
             raise OddError("mixed")
     if about["kind"] == "bench" and type((about.get("bench") or {}).get("seed")) is not int:
