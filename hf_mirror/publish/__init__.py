@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_mirror import __version__
-from hf_mirror.errors import ConfigError, DataError, HubError
-from hf_mirror.files import read_json, sha256_file, write_json
+from hf_mirror.errors import ConfigError, HubError
+from hf_mirror.files import read_json
 from hf_mirror.progress import say
 from hf_mirror.publish import provenance
 from hf_mirror.publish.cards import Lineage, benchmark_card, check, dataset_card, licence_file
-from hf_mirror.publish.licences import terms
 from hf_mirror.publish.model_repos import PAIRS, TrainedModel, find_models, stage_model
 from hf_mirror.publish.release import Changes, Remote, difference
 from hf_mirror.publish.staging import MIXED, Run, Staged, stage_datasets
