@@ -184,6 +184,20 @@ RESCUED = rows_of(
 
 PREDICTION = rows_of({"scene_id": TEXT, "variant_id": TEXT, "choice_probs": [pa.float64()], "failure": TEXT})
 
+# What a model wrote in `rationale` mode, and what it read after each thought.
+DECISION = rows_of(
+    {
+        "scene_id": TEXT,
+        "variant_id": TEXT,
+        "sample_index": INDEX,
+        "text": TEXT,
+        "stated_choice": INDEX,
+        "parse_error": TEXT,
+        "finish_reason": TEXT,
+        "choice_probs": [pa.float64()],
+    }
+)
+
 BENCH = rows_of(
     {
         "scene_id": TEXT,

@@ -6,6 +6,7 @@ Weights are safetensors only and no repo's code is ever run. Backends and recipe
 from __future__ import annotations
 
 from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def _download(model: str, revision: str | None) -> Path:
             f"there is no folder {model}, and model {model!r}{at} could not be read from the Hub: {reason} Check the "
             "path, or the id and HF_ENDPOINT"
         ) from None
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers the weights in `folder` hold, by their headers; of an adapter, those of its base too."""
+    from safetensors import safe_open
+
+    found = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, "numpy") as tensors:
+                found += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except Exception as error:
+            raise DataError(f"{path} is no whole safetensors file ({error}); save the model again") from None
+    return found + (parameters(resolve_base(folder)[0]) if (folder / "adapter_config.json").exists() else 0)
 
 
 def causal_lm_config(folder: Path, model: str) -> Any:

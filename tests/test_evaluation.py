@@ -17,7 +17,8 @@ from hf_mirror import backends
 from hf_mirror.alignment import score
 from hf_mirror.backends import Request
 from hf_mirror.errors import DataError
-from hf_mirror.evaluation import _follow, _stage, evaluate, open_bench
+from hf_mirror.evaluation import evaluate, open_bench
+from hf_mirror.evaluation.running import _follow
 from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.hub.server import EmbeddedHub
 from hf_mirror.leaderboard import table
@@ -212,7 +213,7 @@ def test_a_bench_that_is_not_there(tmp_path):
     write_rows(tmp_path / "shop.parquet", [], BENCH)
     with pytest.raises(DataError, match="no rows for shop"):
         open_bench(str(tmp_path)).rows("shop")
-    with pytest.raises(DataError, match="no domain 'books'; it has shop"):
+    with pytest.raises(DataError, match="no subset 'books'; it has shop"):
         open_bench(str(tmp_path)).rows("books")
     write_rows(tmp_path / "shop.parquet", bench_rows(1) * 2, BENCH)
     with pytest.raises(DataError, match="shop/scene0000/own-full-shift0 more than once"):
@@ -253,7 +254,7 @@ def test_what_is_no_model_to_evaluate(models, bench, tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_adapter_is_merged_into_its_base(models, tmp_path):
+def test_an_adapter_answers_with_its_base(models, bench, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -261,17 +262,18 @@ def test_an_adapter_is_merged_into_its_base(models, tmp_path):
     adapter = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     adapter.save_pretrained(tmp_path / "adapter")
     AutoTokenizer.from_pretrained(models / "random").save_pretrained(tmp_path / "adapter")
-    assert _stage(tmp_path / "adapter", "adapter", tmp_path / "merged") == 512
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
-    plain = AutoModelForCausalLM.from_pretrained(models / "random").state_dict()
-    moved = {name for name in plain if not merged[name].equal(plain[name])}
-    assert moved == {f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1)}
+    adapter.merge_and_unload().save_pretrained(tmp_path / "merged")
+    AutoTokenizer.from_pretrained(models / "random").save_pretrained(tmp_path / "merged")
+    found = [evaluate(str(tmp_path / name), None, str(bench), "shop", tmp_path / f"{name}-out")[0]
+             for name in ("adapter", "merged")]  # fmt: skip
+    assert found[0]["scores"]["log_loss"]["value"] == pytest.approx(found[1]["scores"]["log_loss"]["value"], abs=1e-6)
+    assert found[0]["model_parameters"] > found[1]["model_parameters"] == base.num_parameters()
 
 
-def test_weights_that_cannot_be_read_name_the_log(models, bench, tmp_path):
+def test_weights_that_cannot_be_read_are_one_line(models, bench, tmp_path):
     shutil.copytree(models / "random", tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(DataError, match=r"lighteval stopped on .*broken.*lighteval\.log") as caught:
+    with pytest.raises(DataError, match="broken.* is no whole safetensors file") as caught:
         evaluate(str(tmp_path / "broken"), None, str(bench), "shop", tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "shop.json").exists()
@@ -289,7 +291,7 @@ def uniform_results(models, bench, tmp_path_factory) -> tuple[Path, list[dict]]:
 @pytest.fixture(scope="module")
 def random_results(models, bench, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("random")
-    return out, evaluate(str(models / "random"), None, str(bench), "shop", out, batch_size=8)[0]
+    return out, evaluate(str(models / "random"), None, str(bench), "shop", out)[0]
 
 
 def test_a_model_of_equal_logits_gets_chance(uniform_results):
@@ -435,10 +437,10 @@ write_json(out / "all.json", {"result": result, "errors": errors, "docs": docs})
     assert len(found["errors"]) == 4 and all("\n" not in error for error in found["errors"])
 
 
-def test_progress_follows_the_scoring_bar_alone(tmp_path, capsys):
+def test_progress_follows_the_rows_alone(tmp_path, capsys):
     lines = ["Loading weights: 100%|####| 39/39 [00:00<00:00]", "0it [00:00, ?it/s]", "the last words"]
-    bars = [" 20%|## | 1/5 [00:01<00:04]", "\x1b[A 40%|#### | 2/5 [00:02<00:03]"]
-    code = f"import sys\nfor line in {[*lines[:2], *bars, lines[2]]!r}: print(line, end=chr(13))\nsys.exit(3)"
+    bars = ["mirror: 120 of 600 rows", "mirror: 240 of 600 rows"]
+    code = f"import sys\nfor line in {[*lines[:2], *bars, lines[2]]!r}: print(line, end=chr(10))\nsys.exit(3)"
     found = _follow([sys.executable, "-c", code], tmp_path, dict(os.environ), tmp_path / "log", 600)
     assert found == (3, "the last words")
     assert re.search(r"lighteval: 240 rows in", capsys.readouterr().err)

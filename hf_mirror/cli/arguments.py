@@ -189,9 +189,14 @@ def _evaluation_commands(commands: Any) -> None:
     command = _add(commands, "evaluate", calls.evaluate, printing.board)
     command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
     command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
-    command.add_argument("--domain", help="one domain (default: all)")
+    command.add_argument("--domain", metavar="SUBSET", help="one domain, or <domain>-<regime> (default: all)")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
-    command.add_argument("--batch-size", type=int, help="sequences per forward pass (as memory allows)")
+    command.add_argument("--mode", default="direct", choices=("direct", "rationale"),
+                         help="probabilities without a thought, or think, then choose (direct)")  # fmt: skip
+    command.add_argument("--backend", default="transformers", choices=("transformers", "vllm", "openai"),
+                         help="the engine; openai asks a server at OPENAI_BASE_URL (transformers)")  # fmt: skip
+    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"),
+                         help="of the weights, with transformers (float32)")  # fmt: skip
     _seed(command)
 
     command = _add(commands, "leaderboard", calls.leaderboard, printing.board)

@@ -209,7 +209,7 @@ def evaluate(options: argparse.Namespace) -> Result:
     model, _, revision = options.model.partition("@") if not Path(options.model).exists() else (options.model, "", "")
     results = run(
         model, revision or None, options.bench, options.domain, options.out,
-        batch_size=options.batch_size, seed=options.seed,
+        mode=options.mode, backend=options.backend, seed=options.seed, dtype=options.dtype,
     )  # fmt: skip
     return {"results": results}
 

@@ -27,15 +27,22 @@ class TransformersBackend:
     structured = False
 
     def __init__(
-        self, model: str, revision: str | None = None, *, batch_tokens: int = 32_768, continuous: bool | None = None
+        self,
+        model: str,
+        revision: str | None = None,
+        *,
+        batch_tokens: int = 32_768,
+        continuous: bool | None = None,
+        dtype: str | None = None,
     ) -> None:
         """`model`: a folder, or a Hub id with `revision`. `batch_tokens` bounds the tokens that are held at once,
         padding included; a single longer request still runs, alone. `continuous`: whether waiting samples join a
         running batch where others end; by default on GPUs, where a step takes about as long with few rows as with
-        many. On CPUs its time grows with its rows."""
+        many. On CPUs its time grows with its rows. `dtype`: `float32`, `bfloat16` or `float16`; by default float32 on
+        CPUs, and on GPUs that of the weights."""
         self.model = model
         folder, self.revision = resolve(model, revision)
-        self._model = LanguageModel(folder, model)
+        self._model = LanguageModel(folder, model, dtype)
         self._chat = Chat(folder, model)
         self._stop = _ids(self._model.lm.generation_config.eos_token_id) | _ids(self._chat.tokenizer.eos_token_id)
         self._batch_tokens = batch_tokens

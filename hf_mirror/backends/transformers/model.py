@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class LanguageModel:
     """The weights in `folder`, on the GPU if there is one. `context`: the most tokens that one row may have."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, dtype: str | None = None) -> None:
         import torch
 
         self.name = name
         cuda = torch.cuda.is_available()
         # Half precision is slow on CPUs and rounds probabilities; GPUs take the weights as they were saved.
-        lm = load_causal_lm(folder, name, dtype="auto" if cuda else torch.float32)
+        lm = load_causal_lm(folder, name, dtype=dtype or ("auto" if cuda else "float32"))
         self.lm = lm.to("cuda" if cuda else "cpu").eval()
         self.context = getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
         self._partial_logits = "logits_to_keep" in inspect.signature(self.lm.forward).parameters
