@@ -16,7 +16,7 @@ import pytest
 from hf_mirror import backends
 from hf_mirror.alignment import score
 from hf_mirror.backends import Request
-from hf_mirror.errors import DataError
+from hf_mirror.errors import DataError, MirrorError
 from hf_mirror.evaluation import evaluate, open_bench
 from hf_mirror.evaluation.running import _follow
 from hf_mirror.files import read_json, read_rows, write_rows
@@ -249,7 +249,7 @@ def test_what_is_no_model_to_evaluate(models, bench, tmp_path, change, message):
         (tmp_path / "model" / name).unlink()
         if text:
             (tmp_path / "model" / name).write_text(text)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(MirrorError, match=message) as caught:
         evaluate(str(tmp_path / "model"), None, str(bench), "shop", tmp_path / "out")
     assert "\n" not in str(caught.value)
 
@@ -273,7 +273,7 @@ def test_an_adapter_answers_with_its_base(models, bench, tmp_path):
 def test_weights_that_cannot_be_read_are_one_line(models, bench, tmp_path):
     shutil.copytree(models / "random", tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(DataError, match="broken.* is no whole safetensors file") as caught:
+    with pytest.raises(DataError, match=r"broken.* is no whole safetensors file") as caught:
         evaluate(str(tmp_path / "broken"), None, str(bench), "shop", tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "shop.json").exists()
@@ -433,7 +433,7 @@ write_json(out / "all.json", {"result": result, "errors": errors, "docs": docs})
     found = read_json(tmp_path / "all.json")
     assert re.fullmatch("[0-9a-f]{40}", found["result"]["model_revision"])
     assert re.fullmatch("[0-9a-f]{40}", found["result"]["bench_revision"])
-    assert found["result"]["n_scenes"] == 12 and found["docs"] == [len(bench_rows())]
+    assert found["result"]["n_scenes"] == 12 and found["docs"] == [len(bench_rows())] * 2  # direct and rationale
     assert len(found["errors"]) == 4 and all("\n" not in error for error in found["errors"])
 
 

@@ -106,7 +106,7 @@ def test_the_folder_loads_trains_and_is_scored(world: World, tmp_path: Path) -> 
     with pytest.raises(DataError, match="has no subset 'films'; it has mind, mixed, movielens"):
         load_pairs(DataArguments(dataset=str(pairs), subset="films"), ("prompt",))
     opened = open_bench(str(scored))
-    assert opened.domains == ("mind", "movielens") and opened.rows("mind")[0][0]["gold_index"] >= 0
+    assert opened.subsets == ("mind", "movielens") and opened.rows("mind")[0][0]["gold_index"] >= 0
 
 
 def test_closed_rows_as_published_are_refused_with_the_way_out(world: World) -> None:

@@ -20,10 +20,11 @@ from typing import Any
 
 from hf_mirror import __version__, weights
 from hf_mirror.alignment import Row, score
+from hf_mirror.backends.tokens import Chat
 from hf_mirror.errors import ConfigError
 from hf_mirror.evaluation.answers import MODES
 from hf_mirror.evaluation.benchmark import KEY, Bench, open_bench
-from hf_mirror.evaluation.running import Job, answers
+from hf_mirror.evaluation.running import Job, ask
 from hf_mirror.files import sha256_file, write_json, write_rows
 from hf_mirror.identity import digest
 from hf_mirror.schema import DECISION, PREDICTION
@@ -52,8 +53,9 @@ class Pinned:
             model, _, written = model.partition("@")
             revision = written or None
         folder, revision = weights.resolve(model, revision)
-        if (folder / "adapter_config.json").is_file():
-            weights.resolve_base(folder)  # here, where there is a network
+        adapter = (folder / "adapter_config.json").is_file()
+        weights.causal_lm_config(weights.resolve_base(folder)[0] if adapter else folder, model)
+        Chat(folder, model)  # what it would refuse, it refuses here, before lighteval starts
         return cls(model, str(folder), revision, weights.parameters(folder))
 
 
@@ -88,7 +90,7 @@ def evaluate(
     work = digest(pinned.revision, backend, mode, dtype, *(revision for _, revision in parts.values()))
     journal = out / ".unfinished" / f"{work[:16]}.jsonl"
     started = time.monotonic()
-    found = answers(job, {name: rows for name, (rows, _) in parts.items()}, out / "lighteval.log", journal)
+    found = ask(job, {name: rows for name, (rows, _) in parts.items()}, out / "lighteval.log", journal)
     about = {
         "model": pinned.name,
         "model_revision": pinned.revision or found["revision"],

@@ -34,7 +34,7 @@ class Job:
     dtype: str
 
 
-def answers(job: Job, parts: Mapping[str, Sequence[Row]], log: Path, journal: Path) -> dict[str, Any]:
+def ask(job: Job, parts: Mapping[str, Sequence[Row]], log: Path, journal: Path) -> dict[str, Any]:
     """The job's answers to the rows of all subsets: `device`, the `revision` that answered, and `records`, one a row.
 
     What the process prints stays in `log`; its errors of ours are raised here again.
