@@ -14,7 +14,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,9 @@ from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 
+from evals.tasks import Thoughtful
 from hf_mirror.backends import Backend, load
-from hf_mirror.evaluation.answers import OVER_LENGTH, Answer, Decision, Question, answer
-from hf_mirror.prompts import direct_messages
-
-
-@dataclass
-class Thoughtful(ModelResponse):
-    """A response that also says how each decision ended, and what was read after its thought."""
-
-    decisions: list[Decision] = field(default_factory=list)
+from hf_mirror.evaluation.answers import OVER_LENGTH, Answer, Question, answer
 
 
 class MirrorModel(LightevalModel):
@@ -83,7 +75,7 @@ class MirrorModel(LightevalModel):
         questions = [
             Question(
                 "/".join(str((doc.specific or {})[name]) for name in ("domain", "regime", "scene_id", "variant_id")),
-                direct_messages([{"role": "user", "content": doc.query}]),
+                [{"role": "user", "content": doc.query}],
                 [choice.rpartition("[")[2] for choice in doc.choices],
             )
             for doc in docs

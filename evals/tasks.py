@@ -92,6 +92,14 @@ class OptionProbabilities(SampleLevelComputation):
         }
 
 
+class Thoughtful(ModelResponse):
+    """A response that also says how each decision ended, and what was read after its thought."""
+
+    def __init__(self, decisions: list[Decision], **given: Any) -> None:
+        super().__init__(**given)
+        self.decisions = decisions
+
+
 class DecisionProbabilities(SamplingMetric, SampleLevelComputation):
     """Per row: P(option) as the mean of what the model reads from each of its thoughts (hf_mirror's engines). Of
     engines that only write, the share of decisions that state an option, (votes + 1/K) / (decisions + 1)."""

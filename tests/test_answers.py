@@ -20,7 +20,6 @@ from hf_mirror.evaluation import answers
 from hf_mirror.evaluation.answers import DECISIONS, Answer, Question, answer
 from hf_mirror.evaluation.thoughts import thoughts
 from hf_mirror.identity import seed
-from hf_mirror.prompts import rationale_messages
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,7 +88,7 @@ def test_the_reader_sees_the_thought_without_its_answer():
     assert {request.prefix for request in seen} == {
         "Stimulus: one.\nKnowledge: k.\nEvaluation: e.\nBehavior: ["
     }  # the pick itself is not there
-    assert seen[0].messages == rationale_messages(question("one").messages)
+    assert seen[0].messages == question("one").messages
 
 
 def test_what_thoughts_are_worth():

@@ -17,7 +17,7 @@ from hf_mirror import backends
 from hf_mirror.alignment import score
 from hf_mirror.backends import Request
 from hf_mirror.errors import DataError, MirrorError
-from hf_mirror.evaluation import evaluate, open_bench
+from hf_mirror.evaluation import Pinned, evaluate, open_bench
 from hf_mirror.evaluation.running import _follow
 from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.hub.server import EmbeddedHub
@@ -254,7 +254,7 @@ def test_what_is_no_model_to_evaluate(models, bench, tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_adapter_answers_with_its_base(models, bench, tmp_path):
+def test_an_adapter_counts_with_its_base(models, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -262,12 +262,9 @@ def test_an_adapter_answers_with_its_base(models, bench, tmp_path):
     adapter = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     adapter.save_pretrained(tmp_path / "adapter")
     AutoTokenizer.from_pretrained(models / "random").save_pretrained(tmp_path / "adapter")
-    adapter.merge_and_unload().save_pretrained(tmp_path / "merged")
-    AutoTokenizer.from_pretrained(models / "random").save_pretrained(tmp_path / "merged")
-    found = [evaluate(str(tmp_path / name), None, str(bench), "shop", tmp_path / f"{name}-out")[0]
-             for name in ("adapter", "merged")]  # fmt: skip
-    assert found[0]["scores"]["log_loss"]["value"] == pytest.approx(found[1]["scores"]["log_loss"]["value"], abs=1e-6)
-    assert found[0]["model_parameters"] > found[1]["model_parameters"] == base.num_parameters()
+    pinned = Pinned.of(str(tmp_path / "adapter"), None, "transformers")
+    assert pinned.parameters == adapter.num_parameters()
+    assert pinned.where == str(tmp_path / "adapter") and pinned.revision.startswith("sha256:")
 
 
 def test_weights_that_cannot_be_read_are_one_line(models, bench, tmp_path):
@@ -336,6 +333,13 @@ def test_the_stock_command_gives_the_same_numbers(models, bench, random_results,
     done = subprocess.run(command, cwd=models, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
 
+    custom = [sys.executable, "-m", "lighteval", "custom", "random", str(ROOT / "evals" / "model.py"), "mirror:shop|0"]
+    custom += ["--custom-tasks", "evals.tasks", "--output-dir", str(tmp_path / "custom")]
+    done_custom = subprocess.run(custom, cwd=models, env=environment, capture_output=True, text=True, timeout=240)
+    assert done_custom.returncode == 0, done_custom.stderr[-3000:]
+    fast = read_json(next((tmp_path / "custom" / "results").rglob("*.json")))["results"]["mirror:shop|0"]
+    assert fast["log_loss"] == pytest.approx(ours["scores"]["log_loss"]["value"], abs=1e-6)
+
     results = read_json(next((tmp_path / "out" / "results").rglob("*.json")))["results"]["mirror:shop|0"]
     for name in ("accuracy", "log_loss", "brier"):
         for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
@@ -398,7 +402,7 @@ import sys
 from pathlib import Path
 from huggingface_hub import HfApi
 from hf_mirror.errors import HubError, DataError
-from hf_mirror.evaluation import evaluate, open_bench
+from hf_mirror.evaluation import Pinned, evaluate, open_bench
 from hf_mirror.files import write_json
 model, bench, out = map(Path, sys.argv[1:])
 api = HfApi(token="hf_made_up")
@@ -445,6 +449,21 @@ def test_progress_follows_the_rows_alone(tmp_path, capsys):
     assert found == (3, "the last words")
     assert re.search(r"lighteval: 240 rows in", capsys.readouterr().err)
     assert "Loading weights" in (tmp_path / "log").read_text()
+
+
+def test_thinking_first_is_a_mode_of_its_own(models, bench, tmp_path):
+    """A random model writes nonsense: every row is a failure, which is counted and costs at least chance."""
+    result = evaluate(str(models / "random"), None, str(bench), "shop", tmp_path, mode="rationale")[0]
+    assert result == read_json(tmp_path / "shop.rationale.json") and result["mode"] == "rationale"
+    rows = bench_rows()
+    assert result["failures"] == {"no_answer": len(rows)} and result["coverage"] == 0
+    assert result["scores"]["accuracy"]["value"] == 0
+    assert result["scores"]["log_loss"]["value"] == pytest.approx(np.mean(np.log([2, 3, 5])))
+    assert result["rationale"]["decisions"] == 4 * len(rows) and result["rationale"]["valid"] == 0
+    decisions = read_rows(tmp_path / "shop.rationale.decisions.parquet")
+    assert len({(row["scene_id"], row["variant_id"], row["text"]) for row in decisions}) > len(rows)
+    assert {row["parse_error"] for row in decisions} == {"no_answer_line"}
+    assert not (tmp_path / "shop.json").exists() and not list((tmp_path / ".unfinished").iterdir())
 
 
 # The table

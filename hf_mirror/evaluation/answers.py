@@ -23,7 +23,7 @@ from hf_mirror.backends import Backend, Generation, Request
 from hf_mirror.errors import ConfigError
 from hf_mirror.files import canonical_json, replacing
 from hf_mirror.identity import digest, seed
-from hf_mirror.prompts import ANSWER_PREFIX, Messages, parse, rationale_messages
+from hf_mirror.prompts import ANSWER_PREFIX, Messages, parse
 
 DECISIONS = 4  # per row in `rationale` mode; part of the task's version
 TEMPERATURE, TOP_P, MAX_TOKENS = 1.0, 0.9, 512
@@ -34,7 +34,7 @@ OVER_LENGTH, NO_ANSWER = "over_length", "no_answer"
 
 @dataclass(frozen=True)
 class Question:
-    """One benchmark row as a model sees it: `messages` of the direct request, and the letters of its K options."""
+    """One benchmark row as a model sees it: the request of its mode, and the letters of its K options."""
 
     id: str
     messages: Messages
@@ -98,11 +98,7 @@ def rationale(backend: Backend, questions: Sequence[Question]) -> list[Answer]:
     parsed = [[parse(each.text, len(q.letters)) for each in row] for q, row in zip(questions, of_row, strict=True)]
     readable = [(i, j) for i, row in enumerate(parsed) for j, each in enumerate(row) if each.stated_choice is not None]
     requests = [
-        Request(
-            f"{questions[i].id}/{j}",
-            rationale_messages(questions[i].messages),
-            f"{parsed[i][j].thought}\n{ANSWER_PREFIX}",
-        )
+        Request(f"{questions[i].id}/{j}", questions[i].messages, f"{parsed[i][j].thought}\n{ANSWER_PREFIX}")
         for i, j in readable
     ]
     read = backend.choice_probs(requests, [questions[i].letters for i, _ in readable])
@@ -116,7 +112,7 @@ MODES: dict[str, Callable[[Backend, Sequence[Question]], list[Answer]]] = {"dire
 def _writing(question: Question) -> Request:
     return Request(
         question.id,
-        rationale_messages(question.messages),
+        question.messages,
         n=DECISIONS,
         seeds=tuple(seed("evaluation", question.id, sample) for sample in range(DECISIONS)),
         temperature=TEMPERATURE,

@@ -88,8 +88,21 @@ def test_the_table_is_flat_numbers_averaged_over_scenes():
 
 def test_metrics_survive_pickling():
     """lighteval may hand them to worker processes."""
-    copy = pickle.loads(pickle.dumps(tasks.MIRROR))
-    assert copy.corpus_level_fn is tasks.table_of_scores
+    for _, metric in tasks.MODES.values():
+        copy = pickle.loads(pickle.dumps(metric))
+        assert copy.corpus_level_fn is tasks.table_of_scores
+
+
+def test_decisions_of_an_engine_that_only_writes_are_votes():
+    doc = tasks.rationale_doc(row("s", "shift 0", 0), "mirror:shop:rationale")
+    assert "Stimulus" in doc.query and len(doc.choices) == 3
+    texts = ["Behavior: [B]", "I like it\nBehavior: [B]", "Behavior: [A]", "Behavior: [Z]"]
+    found = tasks.DecisionProbabilities().compute(doc, tasks.ModelResponse(text=texts))
+    assert found["choice_probs"] == pytest.approx([(1 + 1 / 3) / 4, (2 + 1 / 3) / 4, (1 / 3) / 4])
+    assert [each["stated_choice"] for each in found["decisions"]] == [1, 1, 0, None]
+    assert found["decisions"][3]["parse_error"] == "label_out_of_range"
+    none = tasks.DecisionProbabilities().compute(doc, tasks.ModelResponse(text=["hm"] * 4))
+    assert (none["choice_probs"], none["failure"]) == ([], "no_answer")
 
 
 @pytest.fixture
@@ -109,7 +122,16 @@ def test_one_task_per_domain_whatever_its_file_is_called(bench, monkeypatch):
     monkeypatch.setenv("MIRROR_BENCH", str(bench))
     by_path = Registry._extract_configs(Registry.create_custom_tasks_module(str(FILE)))
     by_name = Registry._extract_configs(Registry.create_custom_tasks_module("evals.tasks"))
-    assert set(by_path) == set(by_name) == {"mirror:shop", "mirror:my-test"}
+    assert (
+        set(by_path)
+        == set(by_name)
+        == {
+            "mirror:shop",
+            "mirror:shop:rationale",
+            "mirror:my-test",
+            "mirror:my-test:rationale",
+        }
+    )
     docs = {name: LightevalTask(config).eval_docs() for name, config in by_name.items()}
     assert {name: len(found) for name, found in docs.items()} == {"mirror:shop": 4, "mirror:my-test": 2}
     assert docs["mirror:shop"][0].specific["options"][0] == {"item_key": "a", "asof_count": 1, "source": "made"}
