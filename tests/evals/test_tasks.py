@@ -133,7 +133,7 @@ def test_one_task_per_domain_whatever_its_file_is_called(bench, monkeypatch):
         }
     )
     docs = {name: LightevalTask(config).eval_docs() for name, config in by_name.items()}
-    assert {name: len(found) for name, found in docs.items()} == {"mirror:shop": 4, "mirror:my-test": 2}
+    assert {name: len(found) for name, found in docs.items()} == {name: 4 if "shop" in name else 2 for name in by_name}
     assert docs["mirror:shop"][0].specific["options"][0] == {"item_key": "a", "asof_count": 1, "source": "made"}
 
 
