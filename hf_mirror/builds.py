@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from hf_mirror import PROJECT, __version__, domains
-from hf_mirror.build import BuildSettings, Shard, build_shard, discard, one_build, place, unfinished
+from hf_mirror.build import Shard, build_shard, discard, one_build, place, unfinished
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.executors import Executor, Stage, execute
 from hf_mirror.files import read_json, read_table, sha256_file, write_json, write_rows

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from hf_mirror import __version__, domains
 from hf_mirror.bench import bench
-from hf_mirror.build import BuildSettings, build
+from hf_mirror.build import build
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.domains import Domain
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import count_rows, read_table, sha256_file, to_arrow, write_json, write_rows

@@ -32,8 +32,8 @@ def download(options: argparse.Namespace) -> Result:
 
 def build(options: argparse.Namespace) -> Result:
     """Raw feedback to tables, scenes and a report."""
-    from hf_mirror.build import BuildSettings
     from hf_mirror.build import build as run
+    from hf_mirror.build_settings import BuildSettings
     from hf_mirror.builds import Job, build_all, by_category
     from hf_mirror.domains import load
     from hf_mirror.executors import Executor
