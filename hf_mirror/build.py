@@ -28,9 +28,10 @@ from hf_mirror.locking import only_one
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
 from hf_mirror.rows import memory, rows
-from hf_mirror.scenes import Drafts, Sizes, SplitReport, draw
+from hf_mirror.scenes import Drafts, Sizes, SplitReport, draw, draw_again
 from hf_mirror.schema import SCENE
 from hf_mirror.sealing import KEY_FILE
+from hf_mirror.splits import SPLITS
 from hf_mirror.world import UNTIMED, World
 
 TIMELINE_BINS = 60
@@ -111,6 +112,8 @@ def place(folder: Path, domain: Path) -> dict[str, Any]:
     """
     report = read_json(folder / "report.json")
     (domain / "report.json").unlink(missing_ok=True)
+    for path in (domain / "scenes").glob("test-*.parquet"):  # in regimes that this build may not have
+        path.unlink()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "report.json"):
         target = domain / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +149,11 @@ def _build_shard(
         write_rows(paths[-1], scenes, SCENE)
     if shard.k > 0:
         return paths
-    audits = {name: audit(of_drafts(world, drafts, report.regime)) for name, (drafts, report) in drawn.items()}
+    audits = {
+        name: audit(of_drafts(world, drafts, report.regime))
+        for name, (drafts, report) in drawn.items()
+        if name in SPLITS
+    }
     report = {
         "domain": domain.name,
         "positive": domain.positive,
@@ -166,7 +173,8 @@ def _build_shard(
         },
         "splits": split.report,
         "timeline": _timeline(time, positive),
-        "scenes": {name: asdict(report) for name, (_, report) in drawn.items()},
+        "scenes": {name: asdict(report) for name, (_, report) in drawn.items() if name in SPLITS},
+        "also_test": {report.regime: asdict(report) for name, (_, report) in drawn.items() if name not in SPLITS},
         "audits": audits,
         "warnings": [*log.warnings, *_warnings(settings, split, drawn, audits)],
     }
@@ -189,11 +197,21 @@ def _draw(
     drawn = {}
     for name, wanted in settings.shares().items():
         regime = settings.regime_of(name, world.impressions is not None)
-        if regime == LOGGED and world.impressions is None:
-            others = ", ".join(known for known in REGIMES if known != LOGGED)
-            raise ConfigError(f"regime logged: {domain.name} logs no impressions; choose one of {others}")
+        _check_regime(domain, world, regime)
         drawn[name] = draw(world, name, wanted, regime, secret, sizes)
+    headline, report = drawn["test"]
+    for regime in settings.also_test:
+        _check_regime(domain, world, regime)
+        if regime == report.regime:
+            raise ConfigError(f"also_test: the test scenes of {domain.name} are {regime} already; leave it out")
+        drawn[f"test-{regime}"] = draw_again(world, headline, "test", regime, secret, sizes)
     return world, drawn
+
+
+def _check_regime(domain: domains.Domain, world: World, regime: str) -> None:
+    if regime == LOGGED and world.impressions is None:
+        others = ", ".join(known for known in REGIMES if known != LOGGED)
+        raise ConfigError(f"regime logged: {domain.name} logs no impressions; choose one of {others}")
 
 
 def _render(
@@ -205,7 +223,7 @@ def _render(
     workers: int | None,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[str, pa.Table]]:
-    """The shard's scene rows of each split."""
+    """The shard's scene rows of each split, and of the test split in other regimes."""
     log, people, things = _shown(world, log, [drafts for drafts, _ in drawn.values()])
     renderer = Renderer(
         domain.template,
@@ -214,7 +232,8 @@ def _render(
     )
     for name, (drafts, report) in drawn.items():
         part = shard.part(len(drafts))
-        yield name, rows(world, log, drafts, name, report.regime, renderer, workers, progress, part)
+        split = name.partition("-")[0]
+        yield name, rows(world, log, drafts, split, report.regime, renderer, workers, progress, part)
 
 
 def _shown(world: World, log: tables.Log, drafts: list[Drafts]) -> tuple[tables.Log, np.ndarray, np.ndarray]:

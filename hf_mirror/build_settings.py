@@ -20,7 +20,8 @@ class BuildSettings:
     Where the source logs impressions every scene is `logged`. Elsewhere test scenes are `popularity_matched`, and
     `regime` is that of the others; with `instead_of_logged` it is so where impressions are logged, too. `history`,
     `train_options` and `evaluation_options` are bounds, both included. `content_model` is a sentence-transformers
-    model for content options (default: words by TF-IDF).
+    model for content options (default: words by TF-IDF). `also_test` names regimes in which the choices of the test
+    scenes are asked once more, where they are eligible.
     """
 
     scenes: int = 1000
@@ -31,10 +32,14 @@ class BuildSettings:
     train_options: tuple[int, int] = (2, 12)
     evaluation_options: tuple[int, int] = (5, 5)
     content_model: str | None = None
+    also_test: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.regime not in REGIMES:
-            raise ConfigError(f"regime {self.regime!r} is not known; choose one of {', '.join(REGIMES)}")
+        for regime in (self.regime, *self.also_test):
+            if regime not in REGIMES:
+                raise ConfigError(f"regime {regime!r} is not known; choose one of {', '.join(REGIMES)}")
+        if len(set(self.also_test)) < len(self.also_test):
+            raise ConfigError(f"also_test names a regime twice: {', '.join(self.also_test)}")
         if self.scenes < 10:
             raise ConfigError(f"scenes is {self.scenes}; a build needs at least 10")
         for name, least, most in (("history", 1, 1000), ("train_options", 2, 26), ("evaluation_options", 2, 26)):

@@ -99,7 +99,7 @@ def join(shards: list[Path], domain: Path) -> None:
     with TemporaryDirectory(dir=shards[0].parent) as scratch:
         whole = Path(scratch)
         shutil.copytree(shards[0], whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CONTENTS))
-        for name in read_json(whole / "report.json")["scenes"]:
+        for name in sorted(path.stem for path in (shards[0] / "scenes").glob("*.parquet")):
             parts = [read_table(shard / "scenes" / f"{name}.parquet") for shard in shards]
             write_rows(whole / "scenes" / f"{name}.parquet", pa.concat_tables(parts), SCENE)
         place(whole, domain)

@@ -117,7 +117,7 @@ class Run:
         self.stamps.run(
             "bench",
             {"seed": self.pipeline.seed},
-            self._files("*/scenes/test.parquet", "*/template.jinja"),
+            self._files("*/scenes/test*.parquet", "*/tables/*", "*/template.jinja"),
             lambda: self._files("bench.json", "bench/*"),
             lambda: bench(self.out, seed=self.pipeline.seed),
         )
