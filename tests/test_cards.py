@@ -111,7 +111,7 @@ def test_numbers_come_from_the_reports(run: Path, staged: dict[str, Staged]) -> 
     assert "`shop` read 12, kept 10, dropped 2 repeated" in scenes
     assert "**Underpowered**" in scenes and "at a cut: users 1, events 2" in scenes
     assert "- `shop`, K = 4: 10, 0, 0, 0" in scenes and "0.2 ± 0.0248" in scenes
-    assert "| `shop` | 2 | 8 | none | 2 **(underpowered)** |" in bench
+    assert "| `shop` | `shop` | popularity_matched | 2 | 10 | none | 2 **(underpowered)** | 90.0 to 90.0 points |" in bench
     changed = read_json(run / "preferences.json")
     changed["domains"]["shop"]["train"]["dropped"] = {"no_wrong_decision": 1234}
     assert "1,234 no wrong decision" in card(staged["preferences"], run, preferences=changed)

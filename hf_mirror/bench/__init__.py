@@ -31,7 +31,7 @@ from hf_mirror.identity import digest
 from hf_mirror.prompts import LABELS, direct_messages
 from hf_mirror.rendering import Renderer
 
-__all__ = ["GAPS", "bench", "gap_stratum", "orders", "rows", "subsets", "subsets_of"]
+__all__ = ["GAPS", "bench", "donors_of", "gap_stratum", "orders", "rows", "scenes_of", "subsets", "subsets_of"]
 
 CHUNK = 500  # scenes whose rows are held at once
 
@@ -57,7 +57,7 @@ def bench(directory: Path, *, seed: int = 0) -> dict[str, Any]:
         for subset in found:
             path = all_or_none.enter_context(replacing(directory / "bench" / f"{subset.name}.parquet"))
             with pq.ParquetWriter(path, BENCH, compression="zstd") as writer:
-                scenes, dropped = _test_scenes(subset)
+                scenes, dropped = scenes_of(subset)
                 counted = Counts(scenes)
                 told = _Telling.of(subset, scenes, seed)
                 for start in range(0, len(scenes), CHUNK):
@@ -189,8 +189,9 @@ class _Telling:
         )
 
 
-def _test_scenes(subset: Subset) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """A subset's scenes in the order of their ids, and what was left out."""
+def scenes_of(subset: Subset) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """A subset's scenes (schema.SCENE) in the order of their ids, and what was left out, by reason. DataError where one
+    comes twice."""
     path = subset.folder / "scenes" / f"{subset.scenes}.parquet"
     scenes = sorted(read_rows(path), key=lambda scene: scene["scene_id"])
     for scene, after in pairwise(scenes):
@@ -198,3 +199,9 @@ def _test_scenes(subset: Subset) -> tuple[list[dict[str, Any]], dict[str, int]]:
             raise DataError(f"{path} holds scene {scene['scene_id']} twice; run `mirror build` again")
     kept = [scene for scene in scenes if len(scene["exposure"]) <= len(LABELS)]
     return kept, {"more_options_than_letters": len(scenes) - len(kept)} if len(kept) < len(scenes) else {}
+
+
+def donors_of(subset: Subset, scenes: Sequence[Mapping[str, Any]], seed: int) -> Donors:
+    """The donors of a subset's scenes (`scenes_of`), as the benchmark of this seed has them."""
+    renderer = Renderer.of_run(subset.folder)
+    return Donors.of(scenes, Past.of(subset.folder, scenes).events, renderer.item, seed)
