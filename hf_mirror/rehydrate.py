@@ -2,7 +2,8 @@
 
 The recorded build runs again on the raw files, which gives scenes, benchmark rows, prompts and the key of what is
 sealed (sealing.py). Rows are joined by `scene_id` and checked, each by its `row_hmac`. The result is the repo as it
-would be if its sources were open: the same subsets, splits and order, for `load_dataset` on the folder and for recipes.
+would be if its sources were open: the same subsets, splits (but for `headline`, which repeats rows) and order, for
+`load_dataset` on the folder and for recipes.
 """
 
 from __future__ import annotations
