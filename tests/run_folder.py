@@ -57,8 +57,15 @@ def make_run(directory: Path, domains: tuple[str, ...] = ("films", "shop"), mode
         rows = [row for scene in scenes if scene["split"] == "test" for row in _bench(scene)]
         write_rows(directory / "bench" / f"{name}.parquet", rows, BENCH)
     write_json(directory / "preferences.json", {"rule": "uncertainty_gap", "size": 12, "seed": 0, "domains": quotas})
-    counts = {name: {"scenes": 2, "rows": 8, "dropped": {}} for name in domains}
-    write_json(directory / "bench.json", {"domains": counts, "seed": 0})
+    counts = {
+        name: {
+            "domain": name, "scenes": 2, "rows": 10, "users": 2, "underpowered": True, "dropped": {}, "twins": {},
+            "regimes": {"popularity_matched": 2}, "donors_found_by_relaxing": {"nobody": 2},
+            "minimum_detectable_difference": {"at_chance": 0.9, "at_half": 0.9},
+        }
+        for name in domains
+    }  # fmt: skip
+    write_json(directory / "bench.json", {"subsets": counts, "seed": 0, "assumed_design_effect": 2.0})
     if models:
         add_model(directory, "tiny-mirror-sft", None, domains[-1])
         add_model(directory, "tiny-mirror-dpo", "tiny-mirror-sft", domains[-1])
@@ -212,13 +219,14 @@ def _bench(scene: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "scene_id": scene["scene_id"],
-            "variant_id": f"own-full-shift{shift}",
+            "variant_id": f"own-full-{order.replace(' ', '')}",
             "domain": scene["domain"],
             "regime": scene["regime"],
             "user_cluster": digest(scene["user_id"])[:12],
-            "variant": {"history": "own", "donor": None, "profile": "own", "text": "full", "order": f"shift {shift}"},
+            "variant": {"history": "own", "donor": None, "profile": "own", "text": "full", "order": order},
             "options": [
-                {"item_key": digest(o["item_id"])[:12], "asof_count": o["asof_count"], "source": o["source"]}
+                {"item_key": digest(o["item_id"])[:12], "asof_count": o["asof_count"], "source": o["source"],
+                 "category": None, "asof_percentile": None}
                 for o in scene["exposure"]
             ],
             "groups": {"activity": "high"},
@@ -228,8 +236,8 @@ def _bench(scene: dict[str, Any]) -> list[dict[str, Any]]:
             "choices": list("ABCD"),
             "gold_index": (scene["choice_index"] + shift) % 4,
         }
-        for shift in range(4)
-    ]
+        for shift, order in enumerate(("shift 0", "shift 1", "shift 2", "shift 3", "random"))
+    ]  # fmt: skip
 
 
 def _choices() -> Choices:

@@ -68,7 +68,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     for source, out in ((run, tmp_path / "a"), (again, tmp_path / "b")):
         stage_datasets(Run.open(source), out)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.parquet"))
-    assert len(files) == 9 + 6 + 6 + 2
+    assert len(files) == 9 + 6 + 6 + 2 + 1  # the headline rows of the open one
     assert all(sha256_file(tmp_path / "a" / f) == sha256_file(tmp_path / "b" / f) for f in files)
 
 
@@ -472,7 +472,7 @@ def test_plain_load_dataset_finds_every_subset_and_split(run: Path, hub: Embedde
         "preferences/films": [{"train": 6, "validation": 2}, False, True],
         "preferences/mixed": [{"train": 6, "validation": 2}, True, True],
         "preferences/shop": [{"train": 6, "validation": 2}, True, True],
-        "bench/films": [{"test": 8}, False, True], "bench/shop": [{"test": 8}, True, True],
+        "bench/films": [{"test": 10}, False, True], "bench/shop": [{"test": 10, "headline": 2}, True, True],
     }  # fmt: skip
 
 

@@ -55,6 +55,8 @@ def _feedback_commands(commands: Any) -> None:
     command.add_argument("--regime", nargs="+", default=[], metavar="[NAME=]REGIME",
                          help="exposure of train and validation scenes (popularity_matched; where a source logs "
                               "impressions, logged, unless NAME= says otherwise)")  # fmt: skip
+    command.add_argument("--also-test", nargs="+", default=[], metavar="REGIME",
+                         help="ask the choices of the test scenes in these regimes, too")  # fmt: skip
     command.add_argument("--history", default="2-10", metavar="A-B", help="past events that a scene shows (2-10)")
     command.add_argument("--options", default="2-12", metavar="A-B", help="options of a train scene (2-12)")
     command.add_argument("--evaluation-options", default="5", metavar="A[-B]", help="options of other scenes (5)")
@@ -178,7 +180,7 @@ def _hub_commands(commands: Any) -> None:
 
 
 def _evaluation_commands(commands: Any) -> None:
-    command = _add(commands, "bench", calls.bench, printing.counts)
+    command = _add(commands, "bench", calls.bench, printing.bench)
     _directory(command)
     _seed(command)
 

@@ -32,8 +32,8 @@ def download(options: argparse.Namespace) -> Result:
 
 def build(options: argparse.Namespace) -> Result:
     """Raw feedback to tables, scenes and a report."""
-    from hf_mirror.build import BuildSettings
     from hf_mirror.build import build as run
+    from hf_mirror.build_settings import BuildSettings
     from hf_mirror.builds import Job, build_all, by_category
     from hf_mirror.domains import load
     from hf_mirror.executors import Executor
@@ -52,8 +52,9 @@ def build(options: argparse.Namespace) -> Result:
             raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
         regime, named = regimes[name]
         settings = BuildSettings(
-            options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
-        )
+            options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model,
+            tuple(options.also_test),
+        )  # fmt: skip
         jobs.append(Job(builder, Path(raw[name]), options.out, settings, load(builder).name))
         if jobs[-1].name in [job.name for job in jobs[:-1]]:
             raise ConfigError(f"two builders are named {jobs[-1].name}; build them into different folders")

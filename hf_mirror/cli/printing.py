@@ -24,8 +24,33 @@ def build(reports: Result) -> str:
             lines.append(
                 f"  {split}: {part['kept']:,} scenes of {splits['users'][split]:,} users, {part['regime']}; {audit}"
             )
+        for regime, part in report["also_test"].items():
+            lines.append(f"  also test: {part['kept']:,} of {part['candidates']:,} scenes, {regime}")
         lines += [f"  warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
+
+
+def bench(report: Result) -> str:
+    """How much each subset can show."""
+    lines = []
+    for name, part in report["subsets"].items():
+        lines.append(f"{name}: {part['rows']:,} rows of {part['scenes']:,} scenes of {part['users']:,} users")
+        if part["scenes"]:
+            low, high = sorted(100 * points for points in part["minimum_detectable_difference"].values())
+            lines.append(
+                f"  tells two models apart that differ by {low:.1f} (at chance) to {high:.1f} points (at 50 %)"
+            )
+        if part["underpowered"]:
+            lines.append(f"  underpowered: below {report['underpowered_below_users']} users")
+        lines += [f"  {count:,} dropped: {reason.replace('_', ' ')}" for reason, count in part["dropped"].items()]
+        found = part["donors_found_by_relaxing"]
+        lines.append(f"  donors of other histories, by what was given up: {_listed(found)}")
+    effect = f"assumed: 80 % power, 5 % test, no pairing, design effect {report['assumed_design_effect']:g}"
+    return "\n".join([*lines, effect])
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
 
 
 def counts(result: Result, depth: int = 0) -> str:
