@@ -195,10 +195,15 @@ def _evaluation_commands(commands: Any) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
     command.add_argument("--mode", default="direct", choices=("direct", "rationale"),
                          help="probabilities without a thought, or think, then choose (direct)")  # fmt: skip
-    command.add_argument("--backend", default="transformers", choices=("transformers", "vllm", "openai"),
-                         help="the engine; openai asks a server at OPENAI_BASE_URL (transformers)")  # fmt: skip
-    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"),
-                         help="of the weights, with transformers (float32)")  # fmt: skip
+    _answering(command)
+    _seed(command)
+
+    command = _add(commands, "probe", calls.probe, lambda found: "\n".join(found["verdicts"]))
+    command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
+    command.add_argument("directory", type=Path, metavar="DIR", help="a run folder, for the items of its domains")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    command.add_argument("--items", type=int, default=200, metavar="N", help="how many per domain (200)")
+    _answering(command)
     _seed(command)
 
     command = _add(commands, "leaderboard", calls.leaderboard, printing.board)
@@ -231,6 +236,13 @@ def _add(
     if as_json:
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return command
+
+
+def _answering(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backend", default="transformers", choices=("transformers", "vllm", "openai"),
+                         help="the engine; openai asks a server at OPENAI_BASE_URL (transformers)")  # fmt: skip
+    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"),
+                         help="of the weights, with transformers (float32)")  # fmt: skip
 
 
 def _directory(command: argparse.ArgumentParser) -> None:

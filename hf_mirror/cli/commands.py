@@ -215,6 +215,19 @@ def evaluate(options: argparse.Namespace) -> Result:
     return {"results": results}
 
 
+def probe(options: argparse.Namespace) -> Result:
+    """Whether a model has memorised a data set."""
+    from hf_mirror.memorisation import probe as run
+    from hf_mirror.memorisation import verdict
+
+    model, _, revision = options.model.partition("@") if not Path(options.model).exists() else (options.model, "", "")
+    results = run(
+        model, revision or None, options.directory, options.out,
+        items=options.items, seed=options.seed, backend=options.backend, dtype=options.dtype,
+    )  # fmt: skip
+    return {"results": results, "verdicts": [verdict(result) for result in results]}
+
+
 def leaderboard(options: argparse.Namespace) -> Result:
     """Evaluation results to one table."""
     from hf_mirror.files import read_json
