@@ -22,7 +22,6 @@ from hf_mirror.bench.twins import moved
 from hf_mirror.build import build
 from hf_mirror.build_settings import BuildSettings
 from hf_mirror.files import canonical_json, read_json, read_rows, write_rows
-from hf_mirror.rendering import Renderer
 from hf_mirror.schema import EVENTS, ITEMS, USERS
 
 SAMPLES = {
