@@ -31,7 +31,8 @@ def calibration_error(confidence: Floats, outcome: Floats, clusters: Ints) -> fl
 
     v_b is the variance of the bin's mean outcome y_b, which the plug-in error counts as miscalibration:
     y_b (1 - y_b) / (n_b - 1) where all outcomes are independent (Kumar et al., arXiv 1909.10155; Roelofs et al., arXiv
-    2012.08668), here with `clusters`, users, drawn whole: G/(G-1) sum_g (sum_g (y - y_b))^2 / n_b^2. A bin of one cluster is left uncorrected. 0 where nothing beyond noise is left; None below two clusters.
+    2012.08668), here with `clusters`, users, drawn whole: G/(G-1) sum_g (sum_g (y - y_b))^2 / n_b^2. A bin of one
+    cluster is left uncorrected. 0 where nothing beyond noise is left; None below two clusters.
     """
     _, clusters = np.unique(clusters, return_inverse=True)
     groups = int(clusters.max(initial=0)) + 1

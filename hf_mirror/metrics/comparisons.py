@@ -31,9 +31,10 @@ def sign_flip(differences: Floats, clusters: Ints, *, seed: int, draws: int = 9_
     for start in range(0, total, BLOCK):
         size = min(BLOCK, total - start)
         if exact:
-            bits = (np.arange(start, start + size)[:, None] >> np.arange(groups)) & 1
+            bits = ((np.arange(start, start + size)[:, None] >> np.arange(groups)) & 1).astype(np.uint8)
         else:
-            bits = rng.integers(2, size=(size, groups), dtype=np.int8)
+            drawn = rng.integers(256, size=(size, -(-groups // 8)), dtype=np.uint8)
+            bits = np.unpackbits(drawn, axis=1, count=groups)
         extreme += (np.abs((2.0 * bits - 1) @ sums) >= limit).sum(axis=0)
     return extreme / total if exact else (1 + extreme) / (1 + total)
 

@@ -47,7 +47,7 @@ def intervals(
     t with min(users, items) - 1 degrees of freedom: two scenes with one true item are alike too, whoever chose. The
     two-way variance can fall below the one-way one by chance, and an interval must not gain from that.
     """
-    means = values.mean(axis=0)
+    means = np.array([column.mean() for column in values.T])  # summed pairwise, which axis=0 is not
     groups = len(np.unique(clusters))
     if groups < 2:
         return [Interval(float(mean), None, None) for mean in means]
