@@ -1,9 +1,9 @@
 """The study of the README: `benchmarks/study.py RUN [RESULTS…]`.
 
 RUN is a run folder with `bench/` and `baselines/`; RESULTS are further folders of results (`mirror evaluate --out`).
-Prints, as Markdown, a table of everybody per subset, what other histories do, and what "never last" is worth: to a model
-that has learned that the truth never stands last, on options in the order in which the prior art puts them (the truth is
-put into a place before the last) and in the benchmark's orders.
+Prints, as Markdown, a table of everybody per subset, what other histories do, and what "never last" is worth: to a
+model that has learned that the truth never stands last, on options in the order in which the prior art puts them (the
+truth is put into a place before the last) and in the benchmark's orders.
 """
 
 from __future__ import annotations
