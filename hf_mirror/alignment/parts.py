@@ -13,6 +13,7 @@ from hf_mirror.alignment.table import Row, Table, is_headline
 
 Scores = Mapping[str, metrics.Floats]
 SHOWN = ("accuracy", "log_loss")
+DRAWS = 1_999  # of a twin's sign-flip test: p in steps of 0.0005
 
 
 def groups(table: Table, values: Scores, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
@@ -64,7 +65,7 @@ def twins(
             users = table.users[both]
             part = _part({name: of[both] for name, of in differences.items()}, users, seed)
             del part["n_clusters"]
-            p_value = metrics.sign_flip(differences["log_loss"][both][:, None], users, seed=seed)[0]
+            p_value = metrics.sign_flip(differences["log_loss"][both][:, None], users, seed=seed, draws=DRAWS)[0]
             found[variant] = part | {"p_value": float(p_value)}
     return found
 

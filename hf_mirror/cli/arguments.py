@@ -209,6 +209,11 @@ def _evaluation_commands(commands: Any) -> None:
     command = _add(commands, "leaderboard", calls.leaderboard, printing.board)
     command.add_argument("results", nargs="+", type=Path, help="results of `mirror evaluate`: files or folders")
 
+    command = _add(commands, "compare", calls.compare, printing.comparison)
+    command.add_argument("results", nargs="+", type=Path, help="results of two models or more: files or folders")
+    command.add_argument("--bench", required=True, help="REPO@REV, or the folder that they were evaluated on")
+    _seed(command)
+
 
 def _pipeline_commands(commands: Any) -> None:
     command = _add(commands, "run", calls.run, printing.run)

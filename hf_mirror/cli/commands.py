@@ -240,6 +240,14 @@ def leaderboard(options: argparse.Namespace) -> Result:
     return {"results": results}
 
 
+def compare(options: argparse.Namespace) -> Result:
+    """Results of two models or more: which differ, beyond users' luck."""
+    from hf_mirror.comparison import compare as run
+    from hf_mirror.evaluation import open_bench
+
+    return run(options.results, open_bench(options.bench), seed=options.seed)
+
+
 def hub_serve(options: argparse.Namespace) -> Result:
     """The offline Hub, until interrupted."""
     from hf_mirror.hub import serve

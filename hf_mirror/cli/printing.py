@@ -132,6 +132,33 @@ def board(result: Result) -> str:
     return table(result["results"])
 
 
+def comparison(result: Result) -> str:
+    """Every pair of models per subset, and the ranks that stay open."""
+    lines = []
+    for subset, found in result["subsets"].items():
+        lines.append(f"{subset} · {found['mode']} · {found['n_scenes']:,} scenes (first less second)")
+        for pair in found["pairs"]:
+            lines.append(f"  {pair['a']} - {pair['b']}")
+            for name in ("full", "intersection"):
+                part = pair[name]
+                shown = [_difference(label, part[key], factor, digits) for label, key, factor, digits in _COMPARED
+                         if key in part]  # fmt: skip
+                lines.append(f"    {name} ({part['n_scenes']:,} scenes): {'; '.join(shown) or 'nothing in common'}")
+        spans = (f"{name} {best}" if best == worst else f"{name} {best}-{worst}"
+                 for name, (best, worst) in found["ranks"].items())  # fmt: skip
+        lines.append(f"  ranks by log-loss: {', '.join(spans)}")
+    return "\n".join([*lines, "95 % intervals and sign-flip p by user, p corrected over all pairs of a subset (Holm)."])
+
+
+_COMPARED = (("accuracy", "accuracy", 100, 1), ("log-loss", "log_loss", 1, 3))
+
+
+def _difference(label: str, part: Result, factor: int, digits: int) -> str:
+    value, low, high = (None if part[name] is None else factor * part[name] for name in ("value", "low", "high"))
+    span = "" if low is None else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{label} {value:+.{digits}f}{span} p={part['p_value']:.4f} ({part['p_holm']:.4f})"
+
+
 def run(summary: Result) -> str:
     """The table of a run, and its last words."""
     from hf_mirror.pipeline.next_steps import closing
