@@ -16,6 +16,7 @@ from hf_mirror.audit import Choices, audit
 from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.schema import BENCH, EVENTS, ITEMS, PAIR, PREDICTION, RATIONALE, READING, SCENE, SCORES, USERS
 from hf_mirror.sealing import KEY_FILE
+from hf_mirror.weights import resolve
 
 TITLES = [
     "Gull Island, The (1951)", "Paper Lanterns (1962)", "Quiet Harbour: Second Winter (1973)", "Tin Violin, A (1984)",
@@ -92,7 +93,8 @@ def add_model(directory: Path, name: str, base: str | None, subset: str, base_id
         "versions": {"trl": "1.16.0"},
     }  # fmt: skip
     write_json(folder / "train_report.json", report | ({} if base else {"targets": ["rationale"]}))
-    add_results(directory / "evaluations" / name, directory / "bench", subset, str(folder))
+    add_results(directory / "evaluations" / name, directory / "bench", subset, str(folder),
+                model_revision=resolve(str(folder))[1])  # fmt: skip
     return folder
 
 

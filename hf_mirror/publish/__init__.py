@@ -20,6 +20,7 @@ from hf_mirror.files import read_json
 from hf_mirror.progress import say
 from hf_mirror.publish import provenance
 from hf_mirror.publish.cards import Lineage, benchmark_card, check, dataset_card, licence_file
+from hf_mirror.publish.evaluations import stage_baselines
 from hf_mirror.publish.model_repos import PAIRS, TrainedModel, find_models, stage_model
 from hf_mirror.publish.release import Changes, Remote, difference
 from hf_mirror.publish.staging import MIXED, Run, Staged, stage_datasets
@@ -216,6 +217,8 @@ def _stage(job: Publication, repo: Repo) -> Path:
         folder = repo.source.folder
         sources = [name for name in repo.source.rows if name != MIXED]
         generators = job.run.generators() if repo.source.kind in ("rationales", "preferences") else []
+        if repo.source.kind == "bench":
+            stage_baselines(job.run, folder, bench=f"{job.namespace}/{repo.name}")
         _write_dataset_card(job, repo.source, lineage, sources)
     check((folder / "README.md").read_text(encoding="utf-8"), repo.kind)
     staged = repo.source if isinstance(repo.source, Staged) else None
