@@ -102,13 +102,19 @@ def results_yaml(results: Sequence[Result], bench: str, bench_commit: str | None
     """`.eval_results` as the Hub reads it: https://huggingface.co/docs/hub/eval-results. A task is a subset; of the
     `rationale` mode, `<subset>:rationale`, since the two numbers do not rank together."""
     import yaml
+
+    return yaml.safe_dump(entries(results, bench, bench_commit), sort_keys=False, allow_unicode=True)
+
+
+def entries(results: Sequence[Result], bench: str, bench_commit: str | None) -> list[dict[str, Any]]:
+    """Those of `.eval_results`, one a result."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    entries = []
+    found = []
     for result in results:
         revision = result["bench_revision"]
         accuracy, loss = (interval(result["scores"][key]) for key in ("accuracy", "log_loss"))
-        entries.append(
+        found.append(
             EvalResultEntry(
                 dataset_id=bench,
                 task_id=result["subset"] + (":rationale" if result["mode"] == "rationale" else ""),
@@ -117,7 +123,7 @@ def results_yaml(results: Sequence[Result], bench: str, bench_commit: str | None
                 notes=f"{result['mode']}, mean over option orders: accuracy {accuracy}, log-loss {loss}; self-reported",
             )
         )
-    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    return eval_result_entries_to_yaml(found)
 
 
 def interval(score: dict[str, Any], sign: str = "") -> str:
