@@ -164,7 +164,7 @@ def test_a_missing_fact_is_an_error_that_names_it(run: Path, staged: dict[str, S
     result = broken / "evaluations" / "tiny-mirror-sft" / "shop.json"
     write_json(result, {**read_json(result), "baselines": {}})
     model = next(model for model in find_models(Run.open(broken)) if model.name == "tiny-mirror-sft")
-    with pytest.raises(DataError, match=r"shop\.json lacks 'chance'; run `mirror evaluate` again"):
+    with pytest.raises(DataError, match=r"shop\.json is no results file: it has no baselines.chance"):
         stage_model(model, tmp_path / "out", namespace="acme", tag="v1.0.0", lineage=[])
 
 
@@ -217,7 +217,8 @@ def test_model_cards_name_a_base_only_where_there_is_one(run: Path, tmp_path: Pa
     tuned = header(cards["tuned"])
     assert tuned["base_model"] == "HuggingFaceTB/SmolLM2-135M" and tuned["base_model_relation"] == "finetune"
     assert tuned["license"] == "apache-2.0" and "a" * 40 in cards["tuned"]
-    assert "0.500 (0.400 to 0.600)" in cards["tuned"] and "| chance | 0.250" in cards["tuned"]
+    assert "| **tuned** | 0.250 (0.250 to 0.250) | 1.816 (1.816 to 1.816) |" in cards["tuned"]
+    assert "| chance | 0.250" in cards["tuned"] and "**Not better than chance**" in cards["tuned"]
     assert "trained from scratch on few rows" in cards["tiny-mirror-dpo"]
     assert "trained from scratch" not in cards["tuned"]
 

@@ -214,6 +214,18 @@ def _evaluation_commands(commands: Any) -> None:
     command.add_argument("--bench", required=True, help="REPO@REV, or the folder that they were evaluated on")
     _seed(command)
 
+    command = _add(commands, "submit", calls.submit, printing.submitted)
+    command.add_argument("results", type=Path, metavar="DIR", help="what `mirror evaluate --out` wrote")
+    command.add_argument("--repo", required=True, metavar="NAMESPACE/MODEL", help="the model on the Hub")
+    command.add_argument("--create-pr", action="store_true", help="propose a pull request instead of a commit")
+
+    command = _add(commands, "verify", calls.verify, printing.verified)
+    command.add_argument("repo", metavar="REPO[@REV]", help="a model on the Hub with published results")
+    command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
+    command.add_argument("--rerun", type=int, default=0, metavar="N", help="scenes per subset to run again (0)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where records for the leaderboard go")
+    command.add_argument("--seed", type=int, default=0, help="which scenes are run again; take one of your own (0)")
+
 
 def _pipeline_commands(commands: Any) -> None:
     command = _add(commands, "run", calls.run, printing.run)

@@ -248,6 +248,20 @@ def compare(options: argparse.Namespace) -> Result:
     return run(options.results, open_bench(options.bench), seed=options.seed)
 
 
+def verify(options: argparse.Namespace) -> Result:
+    """What a model's repo says about its scores, made again."""
+    from hf_mirror.verification import verify as run
+
+    return run(options.repo, options.bench, rerun=options.rerun, seed=options.seed, out=options.out)
+
+
+def submit(options: argparse.Namespace) -> Result:
+    """Results of `mirror evaluate` to the repo of a model that others published."""
+    from hf_mirror.publish.submission import submit as run
+
+    return run(options.results, options.repo, create_pr=options.create_pr)
+
+
 def hub_serve(options: argparse.Namespace) -> Result:
     """The offline Hub, until interrupted."""
     from hf_mirror.hub import serve

@@ -125,6 +125,26 @@ def _origin(node: Result, indent: str) -> list[str]:
     return lines + [line for parent in node["made_from"] for line in _origin(parent, indent)]
 
 
+def submitted(result: Result) -> str:
+    """Where the results are now."""
+    state = result["pull_request"] or ("new commit" if result["new_commit"] else "unchanged")
+    lines = [f"{result['repo']} at {result['endpoint']}: {state} {result['sha']}"]
+    lines += [f"  {name}" for name in result["files"]]
+    return "\n".join(lines + [f"  {name}: predictions of a closed source stay at home" for name in result["withheld"]])
+
+
+def verified(result: Result) -> str:
+    """The status of every results file, and what does not hold."""
+    lines = [f"{result['repo']} at {result['revision']}"]
+    for record in result["records"]:
+        again = f", {record['n_rerun']} scenes again: at most {record['max_abs_difference']:.1e} apart"
+        lines.append(
+            f"  {record['subset']} {record['mode']}: {record['status']}{again if record['n_rerun'] else ''}"
+            f"{' (no predictions are published)' if record['status'] == 'self-reported' else ''}"
+        )
+    return "\n".join(lines + [f"  PROBLEM {problem}" for problem in result["problems"]])
+
+
 def board(result: Result) -> str:
     """Results as one table."""
     from hf_mirror.leaderboard import table

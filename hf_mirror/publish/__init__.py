@@ -20,6 +20,7 @@ from hf_mirror.files import read_json
 from hf_mirror.progress import say
 from hf_mirror.publish import provenance
 from hf_mirror.publish.cards import Lineage, benchmark_card, check, dataset_card, licence_file
+from hf_mirror.publish.evaluations import stage_baselines
 from hf_mirror.publish.model_repos import PAIRS, TrainedModel, find_models, stage_model
 from hf_mirror.publish.registration import write_registration
 from hf_mirror.publish.release import Changes, Remote, difference
@@ -217,6 +218,8 @@ def _stage(job: Publication, repo: Repo) -> Path:
         folder = repo.source.folder
         sources = list(dict.fromkeys(repo.source.domains.values()))
         generators = job.run.generators() if repo.source.kind in ("rationales", "preferences") else []
+        if repo.source.kind == "bench":
+            stage_baselines(job.run, folder, bench=f"{job.namespace}/{repo.name}")
         _write_dataset_card(job, repo.source, lineage, sources)
         if repo.source.kind == "bench":
             write_registration(repo.source)
