@@ -206,8 +206,13 @@ def _evaluation_commands(commands: Any) -> None:
     _answering(command)
     _seed(command)
 
-    command = _add(commands, "leaderboard", calls.leaderboard, printing.board)
-    command.add_argument("results", nargs="+", type=Path, help="results of `mirror evaluate`: files or folders")
+    command = _add(commands, "leaderboard", calls.leaderboard, printing.leaderboard)
+    command.add_argument("results", nargs="*", type=Path, help="results of `mirror evaluate`: files or folders")
+    command.add_argument("--namespace", metavar="NS", help="instead: what the Hub has for NS/mirror-bench")
+    command.add_argument("--out", type=Path, metavar="DIR", help="write the page here too; open its index.html")
+    command.add_argument("--publish", action="store_true", help="bring the Space NS/mirror-leaderboard to this board")
+    command.add_argument("--tag", metavar="vX.Y.Z", help="mark the Space's commit")
+    command.add_argument("--verifications", type=Path, metavar="DIR", help="what `mirror verify` wrote")
 
     command = _add(commands, "compare", calls.compare, printing.comparison)
     command.add_argument("results", nargs="+", type=Path, help="results of two models or more: files or folders")

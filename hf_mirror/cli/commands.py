@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mirror.cli import values
-from hf_mirror.errors import ConfigError, MirrorError
+from hf_mirror.errors import ConfigError
 
 Result = dict[str, Any]
 
@@ -229,15 +229,26 @@ def probe(options: argparse.Namespace) -> Result:
 
 
 def leaderboard(options: argparse.Namespace) -> Result:
-    """Evaluation results to one table."""
-    from hf_mirror.files import read_json
+    """Evaluation results, of files or of the Hub, to one table and a static page."""
+    from hf_mirror import leaderboard as room
 
-    paths = [p for folder in options.results for p in (folder.rglob("*.json") if folder.is_dir() else [folder])]
-    results = [read_json(path) for path in sorted(paths)]
-    results = [result for result in results if isinstance(result, dict) and "baselines" in result]
-    if not results:
-        raise MirrorError(f"no results in {', '.join(map(str, options.results))}; run `mirror evaluate` first")
-    return {"results": results}
+    if bool(options.results) == bool(options.namespace):
+        raise ConfigError("give either results of `mirror evaluate` or --namespace NS")
+    if (options.publish or options.tag) and not (options.publish and options.namespace):
+        raise ConfigError("what is published comes from the Hub: --publish goes with --namespace, --tag with --publish")
+    statuses = room.Statuses.read(options.verifications) if options.verifications else None
+    if options.namespace:
+        gathered = room.from_hub(options.namespace, statuses=statuses)
+    else:
+        gathered = room.from_files(options.results, statuses)
+    shown = room.board(gathered)
+    result: Result = {"results": [entry.result for entry in gathered.entries], "rejected": shown["rejected"]}
+    if options.out:
+        room.write_site(shown, options.out)
+        result["page"] = str(options.out / "index.html")
+    if options.publish:
+        result["space"] = room.publish_space(shown, options.namespace, tag=options.tag)
+    return result
 
 
 def compare(options: argparse.Namespace) -> Result:

@@ -179,6 +179,16 @@ def _difference(label: str, part: Result, factor: int, digits: int) -> str:
     return f"{label} {value:+.{digits}f}{span} p={part['p_value']:.4f} ({part['p_holm']:.4f})"
 
 
+def leaderboard(result: Result) -> str:
+    """The table, what was rejected and why, and where the page is."""
+    parts = [board(result)] if result["results"] else []
+    parts += [f"rejected: {line['where']}: {line['reason']}" for line in result["rejected"]]
+    parts += [f"page: {result['page']}"] if "page" in result else []
+    if space := result.get("space"):
+        parts.append(f"{space['repo']}: {'new commit' if space['new_commit'] else 'unchanged'} {space['sha']}")
+    return "\n".join(parts) or "no results; publish models with `mirror publish` first"
+
+
 def run(summary: Result) -> str:
     """The table of a run, and its last words."""
     from hf_mirror.pipeline.next_steps import closing

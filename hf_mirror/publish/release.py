@@ -57,7 +57,7 @@ class Changes:
 
 
 class Remote:
-    """One repo of one Hub. `kind` is `dataset` or `model`. Unless `whole`, folders are a part of the repo: what they do
+    """One repo of one Hub. `kind` is `dataset`, `model` or (static) `space`. Unless `whole`, folders are a part of the repo: what they do
     not hold stays there as it is."""
 
     def __init__(self, endpoint: str | None, repo: str, kind: str, whole: bool = True):
@@ -105,9 +105,15 @@ class Remote:
             path = self._tried(lambda: self.api.hf_hub_download(**self._target, revision=sha, filename=name))
         return sha256_file(Path(path))
 
+    def ask(self, question: Callable[[Any], T]) -> T:
+        """Anything else that may be asked of the Hub, with the same patience and errors."""
+        with _quiet():
+            return self._tried(lambda: question(self.api))
+
     def create(self, private: bool, gated: str | None) -> None:
         """Makes the repo if it is not there, and private or gated if that was asked for and it is not yet."""
-        self._tried(lambda: self.api.create_repo(**self._target, private=private, exist_ok=True))
+        target = self._target | ({"space_sdk": "static"} if self.kind == "space" else {})
+        self._tried(lambda: self.api.create_repo(**target, private=private, exist_ok=True))
         about = self._tried(lambda: self.api.repo_info(**self._target))
         if private and not about.private:
             self._tried(lambda: self.api.update_repo_settings(**self._target, private=True))
