@@ -45,7 +45,8 @@ def test_of_a_closed_domain_no_predictions_and_no_counts_leave(run: Path, tmp_pa
     assert shown["scores"] == whole["scores"]
     assert not {"groups", "calibration", "worst_group", "brier_decomposition", "divergence"} & set(shown)
     assert shown["position"] == {"flip_rate": 0.5}
-    assert "| truths |" not in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "| truths |" not in card and "those numbers stay self-reported" in card
 
 
 def test_baselines_are_published_with_the_benchmark(run: Path, tmp_path: Path) -> None:
