@@ -65,7 +65,7 @@ ODD = st.recursive(
 
 
 @given(name=st.sampled_from(sorted(RESULT)), value=ODD)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_odd_values_are_refused_or_shown_and_never_a_crash(found: dict[str, Any], name: str, value: Any) -> None:
     try:
         passed = check(json.dumps(found | {name: value}).encode())
@@ -77,7 +77,7 @@ def test_odd_values_are_refused_or_shown_and_never_a_crash(found: dict[str, Any]
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}", b"3"])
 def test_what_is_no_results_file_at_all(data: bytes) -> None:
-    with pytest.raises(DataError, match="not JSON|not a JSON object"):
+    with pytest.raises(DataError, match=r"not JSON|not a JSON object"):
         check(data)
 
 
