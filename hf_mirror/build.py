@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +19,7 @@ import pyarrow as pa
 from hf_mirror import __version__, domains, splits, tables
 from hf_mirror.audit import audit
 from hf_mirror.audit.drafts import of_drafts
+from hf_mirror.build_settings import LOGGED, BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import NOTHING, REGIMES
 from hf_mirror.files import read_json, replacing, write_json, write_rows
@@ -27,61 +28,13 @@ from hf_mirror.locking import only_one
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
 from hf_mirror.rows import memory, rows
-from hf_mirror.scenes import Drafts, Sizes, SplitReport, draw
+from hf_mirror.scenes import Drafts, Sizes, SplitReport, draw, draw_again
 from hf_mirror.schema import SCENE
 from hf_mirror.sealing import KEY_FILE
+from hf_mirror.splits import SPLITS
 from hf_mirror.world import UNTIMED, World
 
-HELD_OUT = 0.1  # of all scenes, for validation and for test
-MATCHED, LOGGED = "popularity_matched", "logged"
 TIMELINE_BINS = 60
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """What a build depends on besides the raw files. `scenes` is the number wanted per domain, over all splits.
-
-    Where the source logs impressions every scene is `logged`. Elsewhere test scenes are `popularity_matched`, and
-    `regime` is that of the others; with `instead_of_logged` it is so where impressions are logged, too. `history`,
-    `train_options` and `evaluation_options` are bounds, both included. `content_model` is a sentence-transformers
-    model for content options (default: words by TF-IDF).
-    """
-
-    scenes: int = 1000
-    regime: str = MATCHED
-    instead_of_logged: bool = False
-    seed: int = 0
-    history: tuple[int, int] = (2, 10)
-    train_options: tuple[int, int] = (2, 12)
-    evaluation_options: tuple[int, int] = (5, 5)
-    content_model: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.regime not in REGIMES:
-            raise ConfigError(f"regime {self.regime!r} is not known; choose one of {', '.join(REGIMES)}")
-        if self.scenes < 10:
-            raise ConfigError(f"scenes is {self.scenes}; a build needs at least 10")
-        for name, least, most in (("history", 1, 1000), ("train_options", 2, 26), ("evaluation_options", 2, 26)):
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise ConfigError(f"{name} is {low}-{high}; expected two numbers from {least} to {most}, in order")
-
-    @staticmethod
-    def of(recorded: Mapping[str, Any]) -> BuildSettings:
-        """The settings that a report holds."""
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in recorded.items()}
-        return BuildSettings(**given)
-
-    def shares(self) -> dict[str, int]:
-        """How many scenes are wanted of each split: `scenes` in all."""
-        held_out = round(HELD_OUT * self.scenes)
-        return {"train": self.scenes - 2 * held_out, "validation": held_out, "test": held_out}
-
-    def regime_of(self, split: str, logs_impressions: bool) -> str:
-        """The regime of a split's scenes."""
-        if logs_impressions and (split == "test" or not self.instead_of_logged):
-            return LOGGED
-        return MATCHED if split == "test" else self.regime
 
 
 @dataclass(frozen=True)
@@ -159,6 +112,8 @@ def place(folder: Path, domain: Path) -> dict[str, Any]:
     """
     report = read_json(folder / "report.json")
     (domain / "report.json").unlink(missing_ok=True)
+    for path in (domain / "scenes").glob("test-*.parquet"):  # in regimes that this build may not have
+        path.unlink()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "report.json"):
         target = domain / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +149,11 @@ def _build_shard(
         write_rows(paths[-1], scenes, SCENE)
     if shard.k > 0:
         return paths
-    audits = {name: audit(of_drafts(world, drafts, report.regime)) for name, (drafts, report) in drawn.items()}
+    audits = {
+        name: audit(of_drafts(world, drafts, report.regime))
+        for name, (drafts, report) in drawn.items()
+        if name in SPLITS
+    }
     report = {
         "domain": domain.name,
         "positive": domain.positive,
@@ -214,7 +173,8 @@ def _build_shard(
         },
         "splits": split.report,
         "timeline": _timeline(time, positive),
-        "scenes": {name: asdict(report) for name, (_, report) in drawn.items()},
+        "scenes": {name: asdict(report) for name, (_, report) in drawn.items() if name in SPLITS},
+        "also_test": {report.regime: asdict(report) for name, (_, report) in drawn.items() if name not in SPLITS},
         "audits": audits,
         "warnings": [*log.warnings, *_warnings(settings, split, drawn, audits)],
     }
@@ -237,11 +197,21 @@ def _draw(
     drawn = {}
     for name, wanted in settings.shares().items():
         regime = settings.regime_of(name, world.impressions is not None)
-        if regime == LOGGED and world.impressions is None:
-            others = ", ".join(known for known in REGIMES if known != LOGGED)
-            raise ConfigError(f"regime logged: {domain.name} logs no impressions; choose one of {others}")
+        _check_regime(domain, world, regime)
         drawn[name] = draw(world, name, wanted, regime, secret, sizes)
+    headline, report = drawn["test"]
+    for regime in settings.also_test:
+        _check_regime(domain, world, regime)
+        if regime == report.regime:
+            raise ConfigError(f"also_test: the test scenes of {domain.name} are {regime} already; leave it out")
+        drawn[f"test-{regime}"] = draw_again(world, headline, "test", regime, secret, sizes)
     return world, drawn
+
+
+def _check_regime(domain: domains.Domain, world: World, regime: str) -> None:
+    if regime == LOGGED and world.impressions is None:
+        others = ", ".join(known for known in REGIMES if known != LOGGED)
+        raise ConfigError(f"regime logged: {domain.name} logs no impressions; choose one of {others}")
 
 
 def _render(
@@ -253,7 +223,7 @@ def _render(
     workers: int | None,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[str, pa.Table]]:
-    """The shard's scene rows of each split."""
+    """The shard's scene rows of each split, and of the test split in other regimes."""
     log, people, things = _shown(world, log, [drafts for drafts, _ in drawn.values()])
     renderer = Renderer(
         domain.template,
@@ -262,7 +232,8 @@ def _render(
     )
     for name, (drafts, report) in drawn.items():
         part = shard.part(len(drafts))
-        yield name, rows(world, log, drafts, name, report.regime, renderer, workers, progress, part)
+        split = name.partition("-")[0]
+        yield name, rows(world, log, drafts, split, report.regime, renderer, workers, progress, part)
 
 
 def _shown(world: World, log: tables.Log, drafts: list[Drafts]) -> tuple[tables.Log, np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from hf_mirror import PROJECT, __version__, domains
-from hf_mirror.build import BuildSettings, Shard, build_shard, discard, one_build, place, unfinished
+from hf_mirror.build import Shard, build_shard, discard, one_build, place, unfinished
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.executors import Executor, Stage, execute
 from hf_mirror.files import read_json, read_table, sha256_file, write_json, write_rows
@@ -98,7 +99,7 @@ def join(shards: list[Path], domain: Path) -> None:
     with TemporaryDirectory(dir=shards[0].parent) as scratch:
         whole = Path(scratch)
         shutil.copytree(shards[0], whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CONTENTS))
-        for name in read_json(whole / "report.json")["scenes"]:
+        for name in sorted(path.stem for path in (shards[0] / "scenes").glob("*.parquet")):
             parts = [read_table(shard / "scenes" / f"{name}.parquet") for shard in shards]
             write_rows(whole / "scenes" / f"{name}.parquet", pa.concat_tables(parts), SCENE)
         place(whole, domain)

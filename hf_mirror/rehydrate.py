@@ -2,7 +2,8 @@
 
 The recorded build runs again on the raw files, which gives scenes, benchmark rows, prompts and the key of what is
 sealed (sealing.py). Rows are joined by `scene_id` and checked, each by its `row_hmac`. The result is the repo as it
-would be if its sources were open: the same subsets, splits and order, for `load_dataset` on the folder and for recipes.
+would be if its sources were open: the same subsets, splits (but for `headline`, which repeats rows) and order, for
+`load_dataset` on the folder and for recipes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import pyarrow.parquet as pq
 
 from hf_mirror import __version__, domains
 from hf_mirror.bench import bench
-from hf_mirror.build import BuildSettings, build
+from hf_mirror.build import build
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.domains import Domain
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.files import count_rows, read_table, sha256_file, to_arrow, write_json, write_rows
@@ -46,19 +48,19 @@ class Rebuilt:
     kind: str
     hint: str  # why rows may differ, for whoever meets one
 
-    def full(self, split: str, there: Path) -> pa.Table:
-        """The full rows of one split of what was published. DataError where a row is not what it was."""
-        rows = MAKERS[self.kind](self, split, there)
-        there_are = count_rows(there / self.name / f"{split}.parquet")
+    def full(self, subset: str, split: str, there: Path) -> pa.Table:
+        """The full rows of one split of a subset that was published. DataError where a row is not what it was."""
+        rows = MAKERS[self.kind](self, subset, split, there)
+        there_are = count_rows(there / subset / f"{split}.parquet")
         if rows.num_rows != there_are:
             raise DataError(
-                f"{self.name}, {split}: {there_are} rows were published, {rows.num_rows} are here; {self.hint}"
+                f"{subset}, {split}: {there_are} rows were published, {rows.num_rows} are here; {self.hint}"
             )
-        marks = Counter(read_table(there / self.name / f"{split}.parquet", ["row_hmac"])["row_hmac"].to_pylist())
+        marks = Counter(read_table(there / subset / f"{split}.parquet", ["row_hmac"])["row_hmac"].to_pylist())
         wrong = (marks - Counter(self.seal.mark(row) for row in rows.to_pylist())).total()
         if wrong:
             raise DataError(
-                f"{self.name}, {split}: {wrong} of {there_are} rows differ from what was published; {self.hint}"
+                f"{subset}, {split}: {wrong} of {there_are} rows differ from what was published; {self.hint}"
             )
         return rows
 
@@ -104,7 +106,8 @@ def rehydrate(
         tables: dict[str, dict[str, pa.Table]] = {}
         for name in closed:
             rebuilt = _rebuild(name, published, ours[name], raw[name], Path(scratch))
-            tables[name] = {split: rebuilt.full(split, there) for split in rows[name]}
+            for subset in _subsets(published, name):
+                tables[subset] = {split: rebuilt.full(subset, split, there) for split in rows[subset]}
         mixed = published.provenance.get("mixed") or {}
         if set(mixed.get("domains", ())) & set(closed):
             tables[MIXED] = {
@@ -126,6 +129,13 @@ def rehydrate(
         "rehydrated": closed,
         "open": [name for name in rows if name not in tables],
     }
+
+
+def _subsets(published: Published, domain: str) -> list[str]:
+    """The subsets that hold a closed domain: of a benchmark one per regime, else its own."""
+    if published.provenance["kind"] != "bench":
+        return [domain]
+    return [name for name, of in published.provenance["bench"]["subsets"].items() if of == domain]
 
 
 def _check_raw(reference: str, closed: Sequence[str], raw: Mapping[str, Path]) -> None:
@@ -225,15 +235,15 @@ def _check_raw_files(name: str, domain: Domain, raw: Path, recorded: Sequence[Ma
         raise DataError(f"{raw} also holds {', '.join(found)}, which {name} was not built from; take it away")
 
 
-def _scenes(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
+def _scenes(rebuilt: Rebuilt, subset: str, split: str, there: Path) -> pa.Table:
     return to_arrow(rebuilt.scenes(split), STAGES["scenes"].open)
 
 
-def _bench(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
-    return to_arrow(read_table(rebuilt.run / "bench" / f"{rebuilt.name}.parquet"), STAGES["bench"].open)
+def _bench(rebuilt: Rebuilt, subset: str, split: str, there: Path) -> pa.Table:
+    return to_arrow(read_table(rebuilt.run / "bench" / f"{subset}.parquet"), STAGES["bench"].open)
 
 
-def _unsealed(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
+def _unsealed(rebuilt: Rebuilt, subset: str, split: str, there: Path) -> pa.Table:
     """What was sealed, in its order, beside what its scenes give."""
     path = there / rebuilt.name / f"{split}.sealed"
     try:
@@ -257,7 +267,7 @@ def _unsealed(rebuilt: Rebuilt, split: str, there: Path) -> pa.Table:
 
 
 # How each kind of repo gets its full rows.
-MAKERS: dict[str, Callable[[Rebuilt, str, Path], pa.Table]] = {
+MAKERS: dict[str, Callable[[Rebuilt, str, str, Path], pa.Table]] = {
     "scenes": _scenes,
     "rationales": _unsealed,
     "preferences": _unsealed,

@@ -65,24 +65,40 @@ class Renderer:
             dict(zip(items["item_id"].to_pylist(), items["attributes"].to_pylist(), strict=True)),
         )
 
-    def prompt(self, scene: Mapping[str, Any], order: Sequence[int] | None = None) -> Messages:
-        """One user message. `order[j]` is the position in `scene["exposure"]` of the option at slot j."""
+    def item(self, item: str) -> Any:
+        """What is known of an item: its attributes."""
+        return self._attributes[item]
+
+    def profile(self, user: str) -> Any:
+        """What is known of a user."""
+        return self._profiles[user]
+
+    def prompt(
+        self,
+        scene: Mapping[str, Any],
+        order: Sequence[int] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Messages:
+        """One user message. `order[j]` is the position in `scene["exposure"]` of the option at slot j. `attributes`
+        takes the place of what is known of the scene's items."""
+        known = self._attributes if attributes is None else attributes
         now = scene["timestamp"]
         exposed = scene["exposure"] if order is None else [scene["exposure"][position] for position in order]
         history = [
             self._past(
-                past["item_id"],
+                known[past["item_id"]],
                 past["signal"],
                 past["positive"],
                 (now - past["timestamp"]) // SECOND if past["timestamp"] else None,
             )
             for past in scene["history"]
         ]
-        return self._message(scene["user_id"], now, history, [option["item_id"] for option in exposed])
+        return self._message(scene["user_id"], now, history, [known[option["item_id"]] for option in exposed])
 
     def options_only(self, scene: Mapping[str, Any]) -> Messages:
         """The scene's prompt for somebody of whom nothing is known: without profile and history."""
-        return self._message(None, scene["timestamp"], [], [option["item_id"] for option in scene["exposure"]])
+        options = [self._attributes[option["item_id"]] for option in scene["exposure"]]
+        return self._message(None, scene["timestamp"], [], options)
 
     def prompts(
         self, users: Sequence[str], times: Sequence[datetime], history: pa.ListArray, exposure: pa.ListArray,
@@ -95,33 +111,36 @@ class Renderer:
         items = exposure.values.field("item_id").to_pylist()
         shown, offered = (lists.offsets.to_pylist() for lists in (history, exposure))
         signals = {text: json.loads(text) for text in set(said)}
+        known = self._attributes
 
         def one(scene: int) -> tuple[Messages, str]:
             now, at = times[scene], (times[scene] - EPOCH) // MILLISECOND
             memory = [
                 self._past(
-                    items_met[e],
+                    known[items_met[e]],
                     signals[said[e]],
                     liked[e],
                     None if (met := milliseconds[e]) is None else (at - met) // 1000,
                 )
                 for e in range(shown[scene], shown[scene + 1])
             ]
-            prompt = self._message(users[scene], now, memory, items[offered[scene] : offered[scene + 1]])
+            options = [known[item] for item in items[offered[scene] : offered[scene + 1]]]
+            prompt = self._message(users[scene], now, memory, options)
             return prompt, prompt_sha256(prompt)
 
         done = spread(one, len(users), workers, progress)
         return [prompt for prompt, _ in done], [sha256 for _, sha256 in done]
 
-    def _past(self, item: str, signal: Any, positive: bool, seconds: int | None) -> dict[str, Any]:
-        """One entry of a scene's memory as templates see it; `seconds` ago, None where that is not known."""
+    def _past(self, item: Any, signal: Any, positive: bool, seconds: int | None) -> dict[str, Any]:
+        """One entry of a scene's memory as templates see it: the item's attributes, and what became of it `seconds`
+        ago, None where that is not known."""
         when = None if seconds is None else ago(seconds)
-        return {"item": self._attributes[item], "signal": signal, "positive": positive, "ago": when}
+        return {"item": item, "signal": signal, "positive": positive, "ago": when}
 
     def _message(
-        self, user: str | None, now: datetime, history: list[dict[str, Any]], options: Sequence[str]
+        self, user: str | None, now: datetime, history: list[dict[str, Any]], options: Sequence[Any]
     ) -> Messages:
-        """`history`: of `_past`, oldest first; `options`: items in order."""
+        """`history`: of `_past`, oldest first; `options`: items' attributes, in order."""
         from jinja2 import TemplateError
 
         # A context of its own for every scene would take a third of the time.
@@ -130,10 +149,7 @@ class Renderer:
         try:
             given["profile"] = {} if user is None else self._profiles[user]
             given["history"], given["now"] = history, now
-            attributes = self._attributes
-            given["exposure"] = [
-                {"label": label, "item": attributes[item]} for label, item in zip(LABELS, options, strict=False)
-            ]
+            given["exposure"] = [{"label": label, "item": item} for label, item in zip(LABELS, options, strict=False)]
             text = "".join(self._template.root_render_func(self._context))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise ConfigError(f"the prompt template fails ({error}); mend the domain's .jinja") from None

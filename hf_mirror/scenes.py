@@ -96,7 +96,8 @@ def draw(
 ) -> tuple[Drafts, SplitReport]:
     """Up to `count` scenes of one split, with a report in which every positive of the split is accounted for."""
     report = SplitReport(regime)
-    usable = _usable(world, split, regime, sizes, report)
+    positives = np.flatnonzero((world.split == SPLITS.index(split)) & world.positive)
+    usable = _usable(world, positives, regime, sizes, report)
     for queue in _queues(world, usable, secret, count):
         parts, taken, kept = [_drafts(world, queue[:0], split, regime, secret, sizes)], 0, 0
         while kept < count and taken < len(queue):
@@ -111,6 +112,24 @@ def draw(
             break
     drafts = Drafts.joined(parts)
     report.dropped |= {"too_few_peers": taken - kept, "not_needed": len(usable) - taken}
+    return drafts, _told(report, drafts)
+
+
+def draw_again(
+    world: World, drafts: Drafts, split: str, regime: str, secret: bytes, sizes: Sizes = Sizes()
+) -> tuple[Drafts, SplitReport]:
+    """The same choices in another regime, each with the same memory, where they are eligible and find options there.
+    The report's candidates are the drafts."""
+    report = SplitReport(regime)
+    usable = _usable(world, np.sort(drafts.event), regime, sizes, report)
+    found = _drafts(world, usable, split, regime, secret, sizes)
+    report.dropped["too_few_peers"] = len(usable) - len(found)
+    drafts = Drafts.joined([found])
+    return drafts, _told(report, drafts)
+
+
+def _told(report: SplitReport, drafts: Drafts) -> SplitReport:
+    """The report with what the drafts are like."""
     report.dropped = {reason: n for reason, n in report.dropped.items() if n}
     report.kept = len(drafts)
     for size in np.unique(drafts.n_options).tolist():
@@ -119,12 +138,11 @@ def draw(
         report.truth_positions[str(size)] = np.bincount(slots, minlength=size).tolist()
     counts = np.bincount(drafts.sources[drafts.options != NOTHING], minlength=len(SOURCES)).tolist()
     report.sources = {name: n for name, n in zip(SOURCES, counts, strict=True) if n}
-    return drafts, report
+    return report
 
 
-def _usable(world: World, split: str, regime: str, sizes: Sizes, report: SplitReport) -> np.ndarray:
-    """The split's positives that can be scenes; the others are counted, each under the first rule that it fails."""
-    positives = np.flatnonzero((world.split == SPLITS.index(split)) & world.positive)
+def _usable(world: World, positives: np.ndarray, regime: str, sizes: Sizes, report: SplitReport) -> np.ndarray:
+    """The positives that can be scenes; the others are counted, each under the first rule that it fails."""
     report.candidates = len(positives)
     item, user, time = world.item[positives], world.user[positives], world.time[positives]
     memory = world.earlier(positives) + world.memory_start[user + 1] - world.memory_start[user]

@@ -206,7 +206,9 @@ BENCH = rows_of(
         "regime": TEXT,
         "user_cluster": TEXT,
         "variant": {"history": TEXT, "donor": TEXT, "profile": TEXT, "text": TEXT, "order": TEXT},
-        "options": [{"item_key": TEXT, "asof_count": INDEX, "source": TEXT}],
+        "options": [
+            {"item_key": TEXT, "asof_count": INDEX, "source": TEXT, "category": TEXT, "asof_percentile": SCORE}
+        ],
         "groups": MAP,
         "gap_seconds": SECONDS,
         "n_clicked": INDEX,

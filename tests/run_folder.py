@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from hf_mirror import prompts
+from hf_mirror.alignment import score
 from hf_mirror.audit import Choices, audit
-from hf_mirror.files import write_json, write_rows
-from hf_mirror.schema import BENCH, EVENTS, ITEMS, PAIR, RATIONALE, READING, SCENE, SCORES, USERS
+from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
+from hf_mirror.schema import BENCH, EVENTS, ITEMS, PAIR, PREDICTION, RATIONALE, READING, SCENE, SCORES, USERS
 from hf_mirror.sealing import KEY_FILE
+from hf_mirror.weights import resolve
 
 TITLES = [
     "Gull Island, The (1951)", "Paper Lanterns (1962)", "Quiet Harbour: Second Winter (1973)", "Tin Violin, A (1984)",
@@ -57,8 +59,15 @@ def make_run(directory: Path, domains: tuple[str, ...] = ("films", "shop"), mode
         rows = [row for scene in scenes if scene["split"] == "test" for row in _bench(scene)]
         write_rows(directory / "bench" / f"{name}.parquet", rows, BENCH)
     write_json(directory / "preferences.json", {"rule": "uncertainty_gap", "size": 12, "seed": 0, "domains": quotas})
-    counts = {name: {"scenes": 2, "rows": 8, "dropped": {}} for name in domains}
-    write_json(directory / "bench.json", {"domains": counts, "seed": 0})
+    counts = {
+        name: {
+            "domain": name, "scenes": 2, "rows": 10, "users": 2, "underpowered": True, "dropped": {}, "twins": {},
+            "regimes": {"popularity_matched": 2}, "donors_found_by_relaxing": {"nobody": 2},
+            "minimum_detectable_difference": {"at_chance": 0.9, "at_half": 0.9},
+        }
+        for name in domains
+    }  # fmt: skip
+    write_json(directory / "bench.json", {"subsets": counts, "seed": 0, "assumed_design_effect": 2.0})
     if models:
         add_model(directory, "tiny-mirror-sft", None, domains[-1])
         add_model(directory, "tiny-mirror-dpo", "tiny-mirror-sft", domains[-1])
@@ -91,15 +100,40 @@ def add_model(directory: Path, name: str, base: str | None, subset: str, base_id
         "versions": {"trl": "1.16.0"},
     }  # fmt: skip
     write_json(folder / "train_report.json", report | ({} if base else {"targets": ["rationale"]}))
-    score = {key: {"value": v, "low": v - 0.1, "high": v + 0.1} for key, v in (("accuracy", 0.5), ("log_loss", 1.0))}
-    chance = {key: {"value": v, "low": v, "high": v} for key, v in (("accuracy", 0.25), ("log_loss", 1.386))}
-    result = {
-        "model": str(folder), "model_revision": "sha256:34", "bench": str(directory), "bench_revision": "b" * 40,
-        "domain": subset, "regime": "popularity_matched", "mode": "direct", "n_scenes": 2, "n_clusters": 2,
-        "coverage": 1.0, "scores": score, "baselines": {"chance": chance, "popularity": chance},
-    }  # fmt: skip
-    write_json(directory / "evaluations" / name / f"{subset}.json", result)
+    add_results(directory / "evaluations" / name, directory / "bench", subset, str(folder),
+                model_revision=resolve(str(folder))[1])  # fmt: skip
     return folder
+
+
+def add_results(out: Path, bench: Path, subset: str, model: str, **about: Any) -> Path:
+    """Results and predictions as `mirror evaluate` leaves them, of a model that likes the second option."""
+    rows = read_rows(bench / f"{subset}.parquet")
+    probs = [[0.1, 0.7, 0.1, 0.1] for _ in rows]
+    stem = subset if about.get("mode", "direct") == "direct" else f"{subset}.{about['mode']}"
+    keys = [{name: row[name] for name in ("scene_id", "variant_id")} for row in rows]
+    predictions = out / f"{stem}.predictions.parquet"
+    write_rows(predictions, [k | {"choice_probs": p, "failure": None} for k, p in zip(keys, probs, strict=True)],
+               PREDICTION)  # fmt: skip
+    result = {
+        "model": model, "model_revision": "sha256:" + digest(model), "model_parameters": 1000,
+        "bench": str(bench), "mode": "direct", "backend": "transformers", "seed": 0, "dtype": "float32",
+        "versions": {"python": "3.11.9"}, "hardware": {"device": "cpu", "cores": 2}, "code_version": "0.1.0",
+        "seconds": 1.5, "bench_revision": f"sha256:{sha256_file(bench / f'{subset}.parquet')}", "subset": subset,
+        "domain": rows[0]["domain"], **score(rows, probs, seed=0), "failures": {},
+        "predictions_sha256": sha256_file(predictions),
+    }  # fmt: skip
+    write_json(out / f"{stem}.json", result | about)
+    return out / f"{stem}.json"
+
+
+def add_baseline(directory: Path, name: str, subset: str) -> Path:
+    """Scores of a baseline as `mirror baselines` leaves them."""
+    path = add_results(directory / "baselines" / name, directory / "bench", subset, name)
+    result = read_json(path)
+    for key in ("backend", "dtype", "versions", "hardware", "seconds"):
+        del result[key]
+    write_json(path, result | {"model_revision": None, "baseline": {"name": name, "history": None}})
+    return path
 
 
 def secrets(directory: Path, name: str = "films") -> set[str]:
@@ -212,13 +246,14 @@ def _bench(scene: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "scene_id": scene["scene_id"],
-            "variant_id": f"own-full-shift{shift}",
+            "variant_id": f"own-full-{order.replace(' ', '')}",
             "domain": scene["domain"],
             "regime": scene["regime"],
             "user_cluster": digest(scene["user_id"])[:12],
-            "variant": {"history": "own", "donor": None, "profile": "own", "text": "full", "order": f"shift {shift}"},
+            "variant": {"history": "own", "donor": None, "profile": "own", "text": "full", "order": order},
             "options": [
-                {"item_key": digest(o["item_id"])[:12], "asof_count": o["asof_count"], "source": o["source"]}
+                {"item_key": digest(o["item_id"])[:12], "asof_count": o["asof_count"], "source": o["source"],
+                 "category": None, "asof_percentile": None}
                 for o in scene["exposure"]
             ],
             "groups": {"activity": "high"},
@@ -228,8 +263,8 @@ def _bench(scene: dict[str, Any]) -> list[dict[str, Any]]:
             "choices": list("ABCD"),
             "gold_index": (scene["choice_index"] + shift) % 4,
         }
-        for shift in range(4)
-    ]
+        for shift, order in enumerate(("shift 0", "shift 1", "shift 2", "shift 3", "random"))
+    ]  # fmt: skip
 
 
 def _choices() -> Choices:

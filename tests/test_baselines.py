@@ -81,26 +81,58 @@ def test_no_history_and_unknown_items_are_no_trouble(name: str) -> None:
 def scored(tmp_path_factory: pytest.TempPathFactory, built: Path) -> tuple[Path, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("scored") / "run"
     shutil.copytree(built, folder)
+    scenes = folder / "movielens" / "scenes"
+    shutil.copyfile(scenes / "test.parquet", scenes / "test-uniform.parquet")  # as if built with --also-test
     bench(folder)
     return folder, room.baselines(folder)
 
 
 def test_every_baseline_is_a_result_with_predictions(scored: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, results = scored
-    assert len(results) == len(room.named()) == 14
+    assert len(results) == 2 * len(room.named()) == 28
     rows = {(row["scene_id"], row["variant_id"]): row for row in read_rows(folder / "bench" / "movielens.parquet")}
-    for result in results:
+    by_subset = [[r["scores"] for r in results if r["subset"] == name] for name in ("movielens", "movielens-uniform")]
+    assert by_subset[0] == by_subset[1], "of the same scenes"
+    for result in results[:14]:
         path = folder / "baselines" / result["model"].replace(" ", "-") / "movielens.json"
         assert read_json(path)["scores"] == result["scores"] and result["coverage"] == 1
         predictions = read_rows(path.with_name("movielens.predictions.parquet"))
-        assert len(predictions) == len(rows)
-        by_item: dict[tuple[str, str], set[float]] = {}
+        full_past = result["baseline"]["history"] == "full past"
+        answered = [r for r in rows.values() if r["variant"]["text"] == "full"]
+        answered = [r for r in answered if not full_past or r["variant"]["history"] == "own"]
+        assert len(predictions) == len(answered)
+        by_item: dict[tuple[str, str, str], set[float]] = {}
         for row in predictions:
             assert sum(row["choice_probs"]) == pytest.approx(1)
             asked_row = rows[row["scene_id"], row["variant_id"]]
             for option, p in zip(asked_row["options"], row["choice_probs"], strict=True):
-                by_item.setdefault((row["scene_id"], option["item_key"]), set()).add(p)
+                asked = asked_row["variant"]["donor"] or asked_row["variant"]["history"]
+                by_item.setdefault((row["scene_id"], asked, option["item_key"]), set()).add(p)
         assert all(len(found) == 1 for found in by_item.values())  # permuting options permutes probabilities
+
+
+def test_another_history_changes_what_history_tells_and_nothing_else(
+    scored: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """Popularity says the same of a twin; EASE does not, and without history it knows nothing."""
+    folder = scored[0]
+    rows = {(row["scene_id"], row["variant_id"]): row for row in read_rows(folder / "bench" / "movielens.parquet")}
+    by_name = {}
+    for name in ("recent-popularity", "ease-(shown)"):
+        found = read_rows(folder / "baselines" / name / "movielens.predictions.parquet")
+        by_name[name] = {(row["scene_id"], row["variant_id"]): row["choice_probs"] for row in found}
+    twins = [key for key, row in rows.items() if row["variant"]["history"] != "own"]
+    differ = {
+        name: {key for key in twins if found[key] != found[key[0], "own-full-random"]}
+        for name, found in by_name.items()
+    }
+    assert twins and not differ["recent-popularity"]
+    assert len(differ["ease-(shown)"]) > 0.9 * len(twins)
+    for key in twins:
+        if rows[key]["variant"]["history"] == "none":
+            assert by_name["ease-(shown)"][key] == pytest.approx(
+                [1 / len(rows[key]["options"])] * len(rows[key]["options"])
+            )
 
 
 def test_the_truth_of_test_scenes_is_never_seen(

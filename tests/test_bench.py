@@ -19,7 +19,7 @@ from hf_mirror.errors import DataError
 from hf_mirror.files import read_rows, write_json, write_rows
 from hf_mirror.prompts import LABELS, direct_messages
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
-from hf_mirror.schema import ITEMS, SCENE, USERS
+from hf_mirror.schema import EVENTS, ITEMS, SCENE, USERS
 
 TEMPLATE = """{{ profile.job }} saw {{ history|length }}.
 {% for o in exposure %}
@@ -27,6 +27,11 @@ TEMPLATE = """{{ profile.job }} saw {{ history|length }}.
 {% endfor %}"""
 ITEMS_HERE = {f"i{j}": {"title": f"title {j}"} for j in range(40)}
 USERS_HERE = {f"u{j}": {"job": f"job {j}"} for j in range(9)}
+EVENTS_HERE = [
+    {"user_id": "u0", "item_id": "i39", "timestamp": datetime(2001, 2, day, tzinfo=UTC), "signal": {}, "positive": True}
+    for day in (1, 2)
+]
+RENDERER = Renderer(TEMPLATE, USERS_HERE, ITEMS_HERE)
 NOW = datetime(2001, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -51,7 +56,7 @@ def make_scene(number: int, k: int, truth: int, gap: int | None = 100) -> dict[s
         "exposure": [exposed(f"i{(number + j) % 39}", j + 1) for j in range(k)],
         "choice_index": truth,
     }
-    scene["prompt"] = Renderer(TEMPLATE, USERS_HERE, ITEMS_HERE).prompt(scene)
+    scene["prompt"] = RENDERER.prompt(scene)
     scene["prompt_sha256"] = "0" * 64
     return scene
 
@@ -63,19 +68,15 @@ def make_run(directory: Path, scenes: list[dict]) -> Path:
     write_rows(folder / "tables/users.parquet", [{"user_id": u, "profile": p} for u, p in USERS_HERE.items()], USERS)
     items = [{"item_id": i, "attributes": a, "available_from": None} for i, a in ITEMS_HERE.items()]
     write_rows(folder / "tables/items.parquet", items, ITEMS)
+    write_rows(folder / "tables/events.parquet", EVENTS_HERE, EVENTS)
     write_rows(folder / "scenes/test.parquet", scenes, SCENE)
     return directory
-
-
-def rendered(scene: dict) -> Any:
-    renderer = Renderer(TEMPLATE, USERS_HERE, ITEMS_HERE)
-    return lambda order: renderer.prompt(scene, order)
 
 
 @given(k=st.integers(2, 26), seed=st.integers(0, 3), data=st.data())
 def test_every_order_keeps_the_options_and_follows_the_truth(k, seed, data):
     scene = make_scene(data.draw(st.integers(0, 50)), k, data.draw(st.integers(0, k - 1)))
-    variants = rows(scene, rendered(scene), seed)
+    variants = rows(scene, RENDERER, seed)
     assert len(variants) == (k if k <= 12 else 5) + 1
     assert len({row["variant_id"] for row in variants}) == len(variants)
     titles = {ITEMS_HERE[option["item_id"]]["title"] for option in scene["exposure"]}
@@ -101,7 +102,7 @@ def test_shift_by_hand():
     assert named["shift 1"] == [1, 2, 3, 0]
     assert list(named) == ["shift 0", "shift 1", "shift 2", "shift 3", "random"]
     scene = make_scene(0, 4, truth=0)
-    by_order = {row["variant"]["order"]: row for row in rows(scene, rendered(scene), 0)}
+    by_order = {row["variant"]["order"]: row for row in rows(scene, RENDERER, 0)}
     assert [by_order[f"shift {n}"]["gold_index"] for n in range(4)] == [0, 3, 2, 1]
     assert [option["asof_count"] for option in by_order["shift 3"]["options"]] == [4, 1, 2, 3]
     assert by_order["shift 2"]["variant_id"] == "own-full-shift2"
@@ -142,9 +143,9 @@ def test_row_order_of_the_scenes_does_not_matter_and_counts_add_up(tmp_path, cap
     for name in ("bench/plays.parquet", "bench.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     assert json.loads((first / "bench.json").read_text()) == report
-    counts = report["domains"]["plays"]
+    counts = report["subsets"]["plays"]
     stored = read_rows(first / "bench/plays.parquet")
-    assert counts["rows"] == len(stored) == sum(counts["orders"].values())
+    assert counts["rows"] == len(stored) == sum(counts["orders"].values()) + sum(counts["twins"].values())
     assert counts["scenes"] == 30 == sum(counts["n_options"].values()) == sum(counts["gap"].values())
     assert counts["scenes"] == sum(map(sum, counts["random_order_gold_slots"].values())) == counts["orders"]["random"]
     assert counts["chance_accuracy"] == pytest.approx(sum(1 / len(s["exposure"]) for s in scenes) / 30, abs=1e-6)
@@ -160,14 +161,14 @@ def test_scenes_beyond_the_letters_are_counted(tmp_path):
     wide = make_scene(3, 26, 0)
     wide["exposure"].append(exposed("i38"))
     write_rows(run / "plays/scenes/test.parquet", [make_scene(1, 3, 0), make_scene(2, 26, 25), wide], SCENE)
-    counts = bench(run)["domains"]["plays"]
+    counts = bench(run)["subsets"]["plays"]
     assert (counts["scenes"], counts["dropped"]) == (2, {"more_options_than_letters": 1})
-    assert counts["rows"] == (3 + 1) + (5 + 1)
+    assert sum(counts["orders"].values()) == (3 + 1) + (5 + 1)
 
 
 def test_no_id_of_a_user_or_item_is_stored(tmp_path):
     scene = make_scene(3, 5, 2)
-    stored = json.dumps(rows(scene, rendered(scene), 0))
+    stored = json.dumps(rows(scene, RENDERER, 0))
     assert f'"{scene["user_id"]}"' not in stored
     assert not any(f'"{option["item_id"]}"' in stored for option in scene["exposure"])
 
@@ -187,5 +188,5 @@ def test_faults_are_told_and_nothing_is_written(tmp_path):
         bench(run)
     long = make_scene(1, 3, 0) | {"exposure": [exposed("i1")] * 27}
     with pytest.raises(DataError, match="27 options"):
-        rows(long, rendered(long), 0)
-    assert not list(tmp_path.glob("*/bench*"))
+        rows(long, RENDERER, 0)
+    assert not [*tmp_path.glob("*/bench.json"), *tmp_path.glob("*/bench/*")]

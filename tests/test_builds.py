@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mirror import PROJECT, builds, domains, rationales
-from hf_mirror.build import BuildSettings, build, one_build
+from hf_mirror.build import build, one_build
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.builds import Job, build_all, by_category
 from hf_mirror.errors import ConfigError, DataError, MirrorError
 from hf_mirror.executors import Executor, Stage, execute

@@ -111,7 +111,7 @@ def test_numbers_come_from_the_reports(run: Path, staged: dict[str, Staged]) -> 
     assert "`shop` read 12, kept 10, dropped 2 repeated" in scenes
     assert "**Underpowered**" in scenes and "at a cut: users 1, events 2" in scenes
     assert "- `shop`, K = 4: 10, 0, 0, 0" in scenes and "0.2 ± 0.0248" in scenes
-    assert "| `shop` | 2 | 8 | none | 2 **(underpowered)** |" in bench
+    assert "| `shop` | `shop` | popularity_matched | 2 | 10 | none | 2 **(underpowered)** | 90.0 to 90.0 p" in bench
     changed = read_json(run / "preferences.json")
     changed["domains"]["shop"]["train"]["dropped"] = {"no_wrong_decision": 1234}
     assert "1,234 no wrong decision" in card(staged["preferences"], run, preferences=changed)
@@ -155,15 +155,16 @@ def test_the_template_backend_is_said_to_prove_plumbing(run: Path, staged: dict[
 def test_a_missing_fact_is_an_error_that_names_it(run: Path, staged: dict[str, Staged], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.md\.jinja needs a fact .*'rule'"):
         card(staged["preferences"], run, preferences={"size": 1, "seed": 0})
-    with pytest.raises(DataError, match="has no attribute 'shop'"):
-        card(staged["bench"], run, bench={"seed": 0, "domains": {"films": {"scenes": 1, "rows": 1, "dropped": {}}}})
+    films = read_json(run / "bench.json")["subsets"]["films"]
+    with pytest.raises(DataError, match=r"benchmark\.md\.jinja needs a fact .*'shop'"):
+        card(staged["bench"], run, bench={"seed": 0, "subsets": {"films": films}})
     with pytest.raises(DataError, match="needs a fact"):
         render("model.md.jinja", {})
     broken = fixture.make_run(tmp_path / "run", ("shop",))
     result = broken / "evaluations" / "tiny-mirror-sft" / "shop.json"
     write_json(result, {**read_json(result), "baselines": {}})
     model = next(model for model in find_models(Run.open(broken)) if model.name == "tiny-mirror-sft")
-    with pytest.raises(DataError, match=r"shop\.json lacks 'chance'; run `mirror evaluate` again"):
+    with pytest.raises(DataError, match=r"shop\.json is no results file: it has no baselines.chance"):
         stage_model(model, tmp_path / "out", namespace="acme", tag="v1.0.0", lineage=[])
 
 
@@ -176,7 +177,7 @@ def test_plots_are_pictures_that_the_card_shows(run: Path, tmp_path: Path) -> No
         slots = {name: {"random_order_gold_slots": {"4": [1, 0, 1, 0]}} for name in ("films", "shop")}
         report = read_json(run / "bench.json")
         for name, found in slots.items():
-            report["domains"][name] |= found
+            report["subsets"][name] |= found
         text = card(repo, run, bench=report)
         pictures = re.findall(r"^!\[.+\]\((plots/.+\.svg)\)$", text, re.MULTILINE)
         assert {name for name in pictures if name.startswith("plots/shop-")} == {
@@ -216,7 +217,8 @@ def test_model_cards_name_a_base_only_where_there_is_one(run: Path, tmp_path: Pa
     tuned = header(cards["tuned"])
     assert tuned["base_model"] == "HuggingFaceTB/SmolLM2-135M" and tuned["base_model_relation"] == "finetune"
     assert tuned["license"] == "apache-2.0" and "a" * 40 in cards["tuned"]
-    assert "0.500 (0.400 to 0.600)" in cards["tuned"] and "| chance | 0.250" in cards["tuned"]
+    assert "| **tuned** | 0.250 (0.250 to 0.250) | 1.816 (1.816 to 1.816) |" in cards["tuned"]
+    assert "| chance | 0.250" in cards["tuned"] and "**Not better than chance**" in cards["tuned"]
     assert "trained from scratch on few rows" in cards["tiny-mirror-dpo"]
     assert "trained from scratch" not in cards["tuned"]
 

@@ -16,6 +16,7 @@ import pytest
 from hf_mirror import backends
 from hf_mirror.alignment import score
 from hf_mirror.backends import Request
+from hf_mirror.domains import import_file
 from hf_mirror.errors import DataError, MirrorError
 from hf_mirror.evaluation import Pinned, evaluate, open_bench
 from hf_mirror.evaluation.running import _follow
@@ -464,6 +465,19 @@ def test_thinking_first_is_a_mode_of_its_own(models, bench, tmp_path):
     assert len({(row["scene_id"], row["variant_id"], row["text"]) for row in decisions}) > len(rows)
     assert {row["parse_error"] for row in decisions} == {"no_answer_line"}
     assert not (tmp_path / "shop.json").exists() and not list((tmp_path / ".unfinished").iterdir())
+
+
+def test_a_server_is_scored_as_a_folder_is(tmp_path, monkeypatch):
+    write_rows(tmp_path / "bench" / "shop.parquet", bench_rows(2, sizes=(2, 3)), BENCH)
+    server_file = import_file(ROOT / "tests" / "backends" / "server.py")
+    with server_file.Server() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        result = evaluate("made-up", None, str(tmp_path), "shop", tmp_path, backend="openai")[0]
+    assert (result["model"], result["backend"], result["model_parameters"]) == ("made-up", "openai", None)
+    assert result["coverage"] == 1 and result["hardware"]["device"] == "a server" and result["dtype"] is None
+    assert result["model_revision"]
+    losses = [row["choice_probs"] for row in read_rows(tmp_path / "shop.predictions.parquet")]
+    assert all(abs(sum(probs) - 1) < 1e-9 for probs in losses)
 
 
 # The table

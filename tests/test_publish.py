@@ -68,7 +68,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     for source, out in ((run, tmp_path / "a"), (again, tmp_path / "b")):
         stage_datasets(Run.open(source), out)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.parquet"))
-    assert len(files) == 9 + 6 + 6 + 2
+    assert len(files) == 9 + 6 + 6 + 2 + 1  # the headline rows of the open one
     assert all(sha256_file(tmp_path / "a" / f) == sha256_file(tmp_path / "b" / f) for f in files)
 
 
@@ -163,21 +163,27 @@ def test_two_open_domains_share_mixed(tmp_path: Path) -> None:
 
 
 def test_a_model_repo_holds_what_loads_it_and_no_local_path(run: Path, tmp_path: Path) -> None:
-    lineage = [{"what": "base model", "repo": "acme/tiny-mirror-sft", "revision": "d" * 40}]
+    lineage = [{"what": "base model", "repo": "acme/tiny-mirror-sft", "revision": "d" * 40},
+               {"what": "benchmark", "repo": "acme/mirror-bench", "revision": "b" * 40}]  # fmt: skip
     sft, dpo = find_models(Run.open(run))
     assert [sft.name, dpo.name] == MODELS and dpo.from_scratch and dpo.withheld() is None
     folder = stage_model(dpo, tmp_path / "out", namespace="acme", tag="v1.0.0", lineage=lineage)
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "README.md", "config.json", "model.safetensors", "tokenizer.json", "train_report.json",
-        ".eval_results/mirror-bench.yaml",
+        ".eval_results/mirror-bench.yaml", "evaluations/shop.direct.json",
+        "evaluations/shop.direct.predictions.parquet",
     }  # fmt: skip
     for path in folder.rglob("*"):
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
     assert read_json(folder / "config.json")["_name_or_path"] == "acme/tiny-mirror-sft"
     [entry] = yaml.safe_load((folder / ".eval_results" / "mirror-bench.yaml").read_text())
     assert entry["dataset"] == {"id": "acme/mirror-bench", "task_id": "shop", "revision": "b" * 40}
-    assert entry["value"] == 0.5
+    result = read_json(folder / "evaluations" / "shop.direct.json")
+    assert entry["value"] == round(result["scores"]["accuracy"]["value"], 6)
+    assert (result["model"], result["bench"]) == ("acme/tiny-mirror-dpo", "acme/mirror-bench")
+    predictions = folder / "evaluations" / "shop.direct.predictions.parquet"
+    assert sha256_file(predictions) == result["predictions_sha256"]
 
 
 def test_a_model_from_scratch_on_a_closed_source_stays_at_home(tmp_path: Path) -> None:
@@ -472,7 +478,7 @@ def test_plain_load_dataset_finds_every_subset_and_split(run: Path, hub: Embedde
         "preferences/films": [{"train": 6, "validation": 2}, False, True],
         "preferences/mixed": [{"train": 6, "validation": 2}, True, True],
         "preferences/shop": [{"train": 6, "validation": 2}, True, True],
-        "bench/films": [{"test": 8}, False, True], "bench/shop": [{"test": 8}, True, True],
+        "bench/films": [{"test": 10}, False, True], "bench/shop": [{"test": 10, "headline": 2}, True, True],
     }  # fmt: skip
 
 

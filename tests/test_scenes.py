@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from hf_mirror import identity, rows, scenes, splits
-from hf_mirror.build import BuildSettings
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.domains import import_file
 from hf_mirror.exposure import NOTHING
 from hf_mirror.files import read_json, read_rows, write_rows

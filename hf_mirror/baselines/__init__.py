@@ -6,6 +6,8 @@ train scenes, whose scores come from recommenders that have not seen the scene's
 the scores of train and test scenes mean the same.
 
 History-based ones are asked twice: with the history that the scene shows, as a model is, and with the user's full past.
+With the shown history they are also asked the twins that have another one or none (baselines/twins.py); what texts say
+is nothing to them.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from hf_mirror.alignment import score
 from hf_mirror.baselines.feedback import Asked, Log, first_cut, option_features
 from hf_mirror.baselines.recommenders import Recommender, content, ease, item_knn, markov
 from hf_mirror.baselines.sasrec import sasrec
+from hf_mirror.baselines.twins import key_of, with_twins
+from hf_mirror.bench import subsets_of
 from hf_mirror.conditional_logit import Design, fit, log_probabilities, utility
 from hf_mirror.errors import DataError
-from hf_mirror.files import read_rows, sha256_file, write_json, write_rows
+from hf_mirror.files import read_json, read_rows, sha256_file, write_json, write_rows
 from hf_mirror.identity import digest, id_hashes
 from hf_mirror.metrics import Floats, Ints
 from hf_mirror.rationales import domain_folders
@@ -66,50 +70,64 @@ def named() -> list[Baseline]:
 def baselines(
     directory: Path, *, seed: int = 0, progress: Callable[[int], None] = lambda n: None
 ) -> list[dict[str, Any]]:
-    """Fits and scores all baselines on every domain of a run that has a benchmark (`mirror bench`).
+    """Fits all baselines on every domain of a run and scores them on all subsets of its benchmark (`mirror bench`).
 
-    Writes `baselines/<name>/<domain>.json`, as `mirror evaluate` does, and `.predictions.parquet` beside it; returns
+    Writes `baselines/<name>/<subset>.json`, as `mirror evaluate` does, and `.predictions.parquet` beside it; returns
     the results. `progress` is told of every recommender that is fitted: FOLDS + 1 times len(RECOMMENDERS) a domain.
     Raises DataError where no benchmark or no train scene is there.
     """
     results = []
     for folder in domain_folders(directory):
-        path = directory / "bench" / f"{folder.name}.parquet"
-        if not path.is_file():
-            raise DataError(f"{path} is missing; run `mirror bench {directory}` first")
-        rows = read_rows(path)
-        probabilities = fitted(folder, progress)
-        for baseline, by_scene in probabilities.items():
-            found = [in_order(row, by_scene) for row in rows]
+        paths = {part.name: directory / "bench" / f"{part.name}.parquet" for part in subsets_of(folder)}
+        if missing := [path for path in paths.values() if not path.is_file()]:
+            raise DataError(f"{missing[0]} is missing; run `mirror bench {directory}` first")
+        probabilities = fitted(folder, read_json(directory / "bench.json")["seed"], progress)
+        for subset, path in paths.items():
+            results += _scored(directory, folder.name, subset, path, probabilities, seed)
+    return results
+
+
+def _scored(
+    directory: Path, domain: str, subset: str, path: Path,
+    probabilities: Mapping[Baseline, Mapping[str, Mapping[str, float]]], seed: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The results of all baselines on one subset, also written."""
+    results, every = [], read_rows(path)
+    if every:
+        for baseline, by_key in probabilities.items():
+            rows = [row for row in every if _answers(baseline, row)]
+            found = [in_order(row, by_key.get(key_of(subset, row))) for row in rows]
             result = {
                 "model": _title(baseline),
                 "baseline": asdict(baseline),
                 "model_revision": None,
                 "bench": str(directory / "bench"),
                 "bench_revision": f"sha256:{sha256_file(path)}",
-                "domain": folder.name,
+                "subset": subset,
+                "domain": domain,
                 "mode": "direct",
                 **score(rows, found, seed=seed),
                 "seed": seed,
                 "code_version": __version__,
             }
             out = directory / "baselines" / _title(baseline).replace(" ", "-")
-            write_json(out / f"{folder.name}.json", result)
+            write_json(out / f"{subset}.json", result)
             predictions = [
                 {"scene_id": row["scene_id"], "variant_id": row["variant_id"], "choice_probs": probs, "failure": None}
                 for row, probs in zip(rows, found, strict=True)
             ]
-            write_rows(out / f"{folder.name}.predictions.parquet", predictions, PREDICTION)
+            write_rows(out / f"{subset}.predictions.parquet", predictions, PREDICTION)
             results.append(result)
     return results
 
 
 def fitted(
-    folder: Path, progress: Callable[[int], None] = lambda n: None
+    folder: Path, bench_seed: int, progress: Callable[[int], None] = lambda n: None
 ) -> dict[Baseline, dict[str, dict[str, float]]]:
-    """Per baseline and test scene, the probability of every option, by the hash that benchmark rows have of it."""
+    """Per baseline and what it is asked about (twins.py), the probability of every option, by the hash that benchmark
+    rows have of it."""
     log, cut = Log.of(folder), first_cut(folder)
-    train, test = (Asked.of(folder, split, log) for split in ("train", "test"))
+    train, test = Asked.of(folder, "train", log), with_twins(folder, log, bench_seed)
     if not train.ids:
         raise DataError(f"{folder / 'scenes' / 'train.parquet'} has no scene to fit weights on; build more scenes")
     known, asked = columns_of(log, cut, train, test, progress)
@@ -118,8 +136,8 @@ def fitted(
     for baseline in named():
         probabilities = _logit(baseline.columns, (train, known), (test, asked))
         found[baseline] = {
-            scene: {keys[item]: float(p) for item, p in zip(options, chances, strict=True) if item >= 0}
-            for scene, options, chances in zip(test.ids, test.options.tolist(), probabilities.tolist(), strict=True)
+            key: {keys[item]: float(p) for item, p in zip(options, chances, strict=True) if item >= 0}
+            for key, options, chances in zip(test.ids, test.options.tolist(), probabilities.tolist(), strict=True)
         }
     return found
 
@@ -148,9 +166,13 @@ def columns_of(
     return known, asked
 
 
-def in_order(row: Mapping[str, Any], by_scene: Mapping[str, Mapping[str, float]]) -> list[float]:
+def _answers(baseline: Baseline, row: Mapping[str, Any]) -> bool:
+    """Whether a row asks what a baseline knows: with a full past, nobody else's history is asked for."""
+    return row["variant"]["text"] == "full" and (baseline.history != FULL or row["variant"]["history"] == "own")
+
+
+def in_order(row: Mapping[str, Any], chances: Mapping[str, float] | None) -> list[float]:
     """A scene's probabilities in the order in which a benchmark row has its options."""
-    chances = by_scene.get(row["scene_id"])
     if chances is None:
         raise DataError(f"the benchmark has scene {row['scene_id']}, the build has not; run `mirror bench` again")
     return [chances[option["item_key"]] for option in row["options"]]

@@ -136,10 +136,27 @@ class Asked:
             [scene["scene_id"] for scene in scenes],
             options,
             np.array([scene["choice_index"] for scene in scenes], np.int64),
-            [_chosen(scene["history"], log) for scene in scenes],
+            [chosen(scene["history"], log) for scene in scenes],
             np.array([log.users[scene["user_id"]] for scene in scenes], np.int64),
             time,
             np.searchsorted(log.time, time),
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Asked]) -> Asked:
+        """All scenes of several parts, one after the other."""
+        widest = max(part.options.shape[1] for part in parts)
+        slots = [
+            np.pad(part.options, ((0, 0), (0, widest - part.options.shape[1])), constant_values=-1) for part in parts
+        ]
+        return Asked(
+            [one for part in parts for one in part.ids],
+            np.concatenate(slots),
+            np.concatenate([part.truth for part in parts]),
+            [history for part in parts for history in part.history],
+            np.concatenate([part.user for part in parts]),
+            np.concatenate([part.time for part in parts]),
+            np.concatenate([part.edge for part in parts]),
         )
 
     def with_full_past(self, log: Log) -> Asked:
@@ -147,7 +164,7 @@ class Asked:
         pairs = zip(self.user.tolist(), self.edge.tolist(), strict=True)
         return replace(self, history=[log.past(user, edge) for user, edge in pairs])
 
-    def some(self, rows: Ints) -> Asked:
+    def some(self, rows: Ints | list[int]) -> Asked:
         """The scenes of these numbers."""
         return Asked(
             [self.ids[row] for row in rows],
@@ -199,7 +216,7 @@ def milliseconds(time: Any) -> int:
     return round(time.timestamp() * 1000)
 
 
-def _chosen(history: Sequence[Mapping[str, Any]], log: Log) -> list[int]:
+def chosen(history: Sequence[Mapping[str, Any]], log: Log) -> list[int]:
     """What of a shown history was chosen; all of it where nothing was."""
     liked = [entry["item_id"] for entry in history if entry["positive"]]
     return [log.items[item] for item in liked or (entry["item_id"] for entry in history)]

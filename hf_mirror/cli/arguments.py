@@ -55,6 +55,8 @@ def _feedback_commands(commands: Any) -> None:
     command.add_argument("--regime", nargs="+", default=[], metavar="[NAME=]REGIME",
                          help="exposure of train and validation scenes (popularity_matched; where a source logs "
                               "impressions, logged, unless NAME= says otherwise)")  # fmt: skip
+    command.add_argument("--also-test", nargs="+", default=[], metavar="REGIME",
+                         help="ask the choices of the test scenes in these regimes, too")  # fmt: skip
     command.add_argument("--history", default="2-10", metavar="A-B", help="past events that a scene shows (2-10)")
     command.add_argument("--options", default="2-12", metavar="A-B", help="options of a train scene (2-12)")
     command.add_argument("--evaluation-options", default="5", metavar="A[-B]", help="options of other scenes (5)")
@@ -178,7 +180,7 @@ def _hub_commands(commands: Any) -> None:
 
 
 def _evaluation_commands(commands: Any) -> None:
-    command = _add(commands, "bench", calls.bench, printing.counts)
+    command = _add(commands, "bench", calls.bench, printing.bench)
     _directory(command)
     _seed(command)
 
@@ -193,10 +195,15 @@ def _evaluation_commands(commands: Any) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
     command.add_argument("--mode", default="direct", choices=("direct", "rationale"),
                          help="probabilities without a thought, or think, then choose (direct)")  # fmt: skip
-    command.add_argument("--backend", default="transformers", choices=("transformers", "vllm", "openai"),
-                         help="the engine; openai asks a server at OPENAI_BASE_URL (transformers)")  # fmt: skip
-    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"),
-                         help="of the weights, with transformers (float32)")  # fmt: skip
+    _answering(command)
+    _seed(command)
+
+    command = _add(commands, "probe", calls.probe, lambda found: "\n".join(found["verdicts"]))
+    command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
+    command.add_argument("directory", type=Path, metavar="DIR", help="a run folder, for the items of its domains")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    command.add_argument("--items", type=int, default=200, metavar="N", help="how many per domain (200)")
+    _answering(command)
     _seed(command)
 
     command = _add(commands, "leaderboard", calls.leaderboard, printing.leaderboard)
@@ -206,6 +213,23 @@ def _evaluation_commands(commands: Any) -> None:
     command.add_argument("--publish", action="store_true", help="bring the Space NS/mirror-leaderboard to this board")
     command.add_argument("--tag", metavar="vX.Y.Z", help="mark the Space's commit")
     command.add_argument("--verifications", type=Path, metavar="DIR", help="what `mirror verify` wrote")
+
+    command = _add(commands, "compare", calls.compare, printing.comparison)
+    command.add_argument("results", nargs="+", type=Path, help="results of two models or more: files or folders")
+    command.add_argument("--bench", required=True, help="REPO@REV, or the folder that they were evaluated on")
+    _seed(command)
+
+    command = _add(commands, "submit", calls.submit, printing.submitted)
+    command.add_argument("results", type=Path, metavar="DIR", help="what `mirror evaluate --out` wrote")
+    command.add_argument("--repo", required=True, metavar="NAMESPACE/MODEL", help="the model on the Hub")
+    command.add_argument("--create-pr", action="store_true", help="propose a pull request instead of a commit")
+
+    command = _add(commands, "verify", calls.verify, printing.verified)
+    command.add_argument("repo", metavar="REPO[@REV]", help="a model on the Hub with published results")
+    command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
+    command.add_argument("--rerun", type=int, default=0, metavar="N", help="scenes per subset to run again (0)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where records for the leaderboard go")
+    command.add_argument("--seed", type=int, default=0, help="which scenes are run again; take one of your own (0)")
 
 
 def _pipeline_commands(commands: Any) -> None:
@@ -234,6 +258,13 @@ def _add(
     if as_json:
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return command
+
+
+def _answering(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backend", default="transformers", choices=("transformers", "vllm", "openai"),
+                         help="the engine; openai asks a server at OPENAI_BASE_URL (transformers)")  # fmt: skip
+    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"),
+                         help="of the weights, with transformers (float32)")  # fmt: skip
 
 
 def _directory(command: argparse.ArgumentParser) -> None:

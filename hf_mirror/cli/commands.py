@@ -32,8 +32,8 @@ def download(options: argparse.Namespace) -> Result:
 
 def build(options: argparse.Namespace) -> Result:
     """Raw feedback to tables, scenes and a report."""
-    from hf_mirror.build import BuildSettings
     from hf_mirror.build import build as run
+    from hf_mirror.build_settings import BuildSettings
     from hf_mirror.builds import Job, build_all, by_category
     from hf_mirror.domains import load
     from hf_mirror.executors import Executor
@@ -52,8 +52,9 @@ def build(options: argparse.Namespace) -> Result:
             raise ConfigError(f"no raw folder for {name}; give --raw {name}=DIR")
         regime, named = regimes[name]
         settings = BuildSettings(
-            options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model
-        )
+            options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model,
+            tuple(options.also_test),
+        )  # fmt: skip
         jobs.append(Job(builder, Path(raw[name]), options.out, settings, load(builder).name))
         if jobs[-1].name in [job.name for job in jobs[:-1]]:
             raise ConfigError(f"two builders are named {jobs[-1].name}; build them into different folders")
@@ -214,6 +215,19 @@ def evaluate(options: argparse.Namespace) -> Result:
     return {"results": results}
 
 
+def probe(options: argparse.Namespace) -> Result:
+    """Whether a model has memorised a data set."""
+    from hf_mirror.memorisation import probe as run
+    from hf_mirror.memorisation import verdict
+
+    model, _, revision = options.model.partition("@") if not Path(options.model).exists() else (options.model, "", "")
+    results = run(
+        model, revision or None, options.directory, options.out,
+        items=options.items, seed=options.seed, backend=options.backend, dtype=options.dtype,
+    )  # fmt: skip
+    return {"results": results, "verdicts": [verdict(result) for result in results]}
+
+
 def leaderboard(options: argparse.Namespace) -> Result:
     """Evaluation results, of files or of the Hub, to one table and a static page."""
     from hf_mirror import leaderboard as room
@@ -235,6 +249,28 @@ def leaderboard(options: argparse.Namespace) -> Result:
     if options.publish:
         result["space"] = room.publish_space(shown, options.namespace, tag=options.tag)
     return result
+
+
+def compare(options: argparse.Namespace) -> Result:
+    """Results of two models or more: which differ, beyond users' luck."""
+    from hf_mirror.comparison import compare as run
+    from hf_mirror.evaluation import open_bench
+
+    return run(options.results, open_bench(options.bench), seed=options.seed)
+
+
+def verify(options: argparse.Namespace) -> Result:
+    """What a model's repo says about its scores, made again."""
+    from hf_mirror.verification import verify as run
+
+    return run(options.repo, options.bench, rerun=options.rerun, seed=options.seed, out=options.out)
+
+
+def submit(options: argparse.Namespace) -> Result:
+    """Results of `mirror evaluate` to the repo of a model that others published."""
+    from hf_mirror.publish.submission import submit as run
+
+    return run(options.results, options.repo, create_pr=options.create_pr)
 
 
 def hub_serve(options: argparse.Namespace) -> Result:

@@ -24,8 +24,33 @@ def build(reports: Result) -> str:
             lines.append(
                 f"  {split}: {part['kept']:,} scenes of {splits['users'][split]:,} users, {part['regime']}; {audit}"
             )
+        for regime, part in report["also_test"].items():
+            lines.append(f"  also test: {part['kept']:,} of {part['candidates']:,} scenes, {regime}")
         lines += [f"  warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
+
+
+def bench(report: Result) -> str:
+    """How much each subset can show."""
+    lines = []
+    for name, part in report["subsets"].items():
+        lines.append(f"{name}: {part['rows']:,} rows of {part['scenes']:,} scenes of {part['users']:,} users")
+        if part["scenes"]:
+            low, high = sorted(100 * points for points in part["minimum_detectable_difference"].values())
+            lines.append(
+                f"  tells two models apart that differ by {low:.1f} (at chance) to {high:.1f} points (at 50 %)"
+            )
+        if part["underpowered"]:
+            lines.append(f"  underpowered: below {report['underpowered_below_users']} users")
+        lines += [f"  {count:,} dropped: {reason.replace('_', ' ')}" for reason, count in part["dropped"].items()]
+        found = part["donors_found_by_relaxing"]
+        lines.append(f"  donors of other histories, by what was given up: {_listed(found)}")
+    effect = f"assumed: 80 % power, 5 % test, no pairing, design effect {report['assumed_design_effect']:g}"
+    return "\n".join([*lines, effect])
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
 
 
 def counts(result: Result, depth: int = 0) -> str:
@@ -100,11 +125,58 @@ def _origin(node: Result, indent: str) -> list[str]:
     return lines + [line for parent in node["made_from"] for line in _origin(parent, indent)]
 
 
+def submitted(result: Result) -> str:
+    """Where the results are now."""
+    state = result["pull_request"] or ("new commit" if result["new_commit"] else "unchanged")
+    lines = [f"{result['repo']} at {result['endpoint']}: {state} {result['sha']}"]
+    lines += [f"  {name}" for name in result["files"]]
+    return "\n".join(lines + [f"  {name}: predictions of a closed source stay at home" for name in result["withheld"]])
+
+
+def verified(result: Result) -> str:
+    """The status of every results file, and what does not hold."""
+    lines = [f"{result['repo']} at {result['revision']}"]
+    for record in result["records"]:
+        again = f", {record['n_rerun']} scenes again: at most {record['max_abs_difference']:.1e} apart"
+        lines.append(
+            f"  {record['subset']} {record['mode']}: {record['status']}{again if record['n_rerun'] else ''}"
+            f"{' (no predictions are published)' if record['status'] == 'self-reported' else ''}"
+        )
+    return "\n".join(lines + [f"  PROBLEM {problem}" for problem in result["problems"]])
+
+
 def board(result: Result) -> str:
     """Results as one table."""
     from hf_mirror.leaderboard import table
 
     return table(result["results"])
+
+
+def comparison(result: Result) -> str:
+    """Every pair of models per subset, and the ranks that stay open."""
+    lines = []
+    for subset, found in result["subsets"].items():
+        lines.append(f"{subset} · {found['mode']} · {found['n_scenes']:,} scenes (first less second)")
+        for pair in found["pairs"]:
+            lines.append(f"  {pair['a']} - {pair['b']}")
+            for name in ("full", "intersection"):
+                part = pair[name]
+                shown = [_difference(label, part[key], factor, digits) for label, key, factor, digits in _COMPARED
+                         if key in part]  # fmt: skip
+                lines.append(f"    {name} ({part['n_scenes']:,} scenes): {'; '.join(shown) or 'nothing in common'}")
+        spans = (f"{name} {best}" if best == worst else f"{name} {best}-{worst}"
+                 for name, (best, worst) in found["ranks"].items())  # fmt: skip
+        lines.append(f"  ranks by log-loss: {', '.join(spans)}")
+    return "\n".join([*lines, "95 % intervals and sign-flip p by user, p corrected over all pairs of a subset (Holm)."])
+
+
+_COMPARED = (("accuracy", "accuracy", 100, 1), ("log-loss", "log_loss", 1, 3))
+
+
+def _difference(label: str, part: Result, factor: int, digits: int) -> str:
+    value, low, high = (None if part[name] is None else factor * part[name] for name in ("value", "low", "high"))
+    span = "" if low is None else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{label} {value:+.{digits}f}{span} p={part['p_value']:.4f} ({part['p_holm']:.4f})"
 
 
 def leaderboard(result: Result) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from hf_mirror import PROJECT, rationales
 from hf_mirror.backends import Engine
-from hf_mirror.build import BuildSettings, build
+from hf_mirror.build import build
+from hf_mirror.build_settings import BuildSettings
 from hf_mirror.domains import Domain, import_file
 from hf_mirror.domains import load as load_domain
 from hf_mirror.errors import ConfigError
@@ -116,7 +117,7 @@ class Run:
         self.stamps.run(
             "bench",
             {"seed": self.pipeline.seed},
-            self._files("*/scenes/test.parquet", "*/template.jinja"),
+            self._files("*/scenes/test*.parquet", "*/tables/*", "*/template.jinja"),
             lambda: self._files("bench.json", "bench/*"),
             lambda: bench(self.out, seed=self.pipeline.seed),
         )

@@ -41,6 +41,18 @@ def answer_pattern(n_options: int) -> str:
     return rf"{parts}{ANSWER_PREFIX[:-1]}\[[A-{LABELS[n_options - 1]}]\]"
 
 
+def search_pattern() -> str:
+    """A regular expression that finds what `parse` reads, for harnesses that search one: its only group is the letter,
+    and it finds nothing where there is no answer line or answers contradict each other.
+
+    It looks at the first answer, and then that none of another letter comes after it. A letter beyond the options is
+    found, and equals no truth.
+    """
+    answer = _ANSWER.pattern
+    other = answer.replace("([a-z])", r"(?!\1)[a-z]")
+    return rf"(?ai)\A(?:(?!{answer.replace('([a-z])', '[a-z]')})[\s\S])*{answer}(?![\s\S]*{other})"
+
+
 def rationale_messages(scene_prompt: Messages) -> Messages:
     """Asks for a first-person decision process that ends in the answer line. The truth is not in it."""
     return _with_instruction("rationale", scene_prompt)

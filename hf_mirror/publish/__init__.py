@@ -20,9 +20,11 @@ from hf_mirror.files import read_json
 from hf_mirror.progress import say
 from hf_mirror.publish import provenance
 from hf_mirror.publish.cards import Lineage, benchmark_card, check, dataset_card, licence_file
+from hf_mirror.publish.evaluations import stage_baselines
 from hf_mirror.publish.model_repos import PAIRS, TrainedModel, find_models, stage_model
+from hf_mirror.publish.registration import write_registration
 from hf_mirror.publish.release import Changes, Remote, difference
-from hf_mirror.publish.staging import MIXED, Run, Staged, stage_datasets
+from hf_mirror.publish.staging import Run, Staged, stage_datasets
 
 PARTS = ("datasets", "models")
 UNKNOWN_COMMIT = "0" * 40  # stands for a commit that does not exist yet, when only comparing
@@ -214,9 +216,13 @@ def _stage(job: Publication, repo: Repo) -> Path:
     else:
         lineage = [job.step(name, what) for name, what in MADE_FROM[repo.source.kind].items() if name in job.commits]
         folder = repo.source.folder
-        sources = [name for name in repo.source.rows if name != MIXED]
+        sources = list(dict.fromkeys(repo.source.domains.values()))
         generators = job.run.generators() if repo.source.kind in ("rationales", "preferences") else []
+        if repo.source.kind == "bench":
+            stage_baselines(job.run, folder, bench=f"{job.namespace}/{repo.name}")
         _write_dataset_card(job, repo.source, lineage, sources)
+        if repo.source.kind == "bench":
+            write_registration(repo.source)
     check((folder / "README.md").read_text(encoding="utf-8"), repo.kind)
     staged = repo.source if isinstance(repo.source, Staged) else None
     provenance.write(

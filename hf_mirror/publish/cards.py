@@ -64,8 +64,8 @@ def dataset_card(staged: Staged, run: Run, *, namespace: str, tag: str, lineage:
 def benchmark_card(staged: Staged, run: Run, *, namespace: str, tag: str, lineage: Lineage, reports: Facts) -> str:
     """The card of the benchmark repo; `reports["bench"]` is bench.json."""
     facts = _dataset_facts(staged, run, namespace, tag, lineage)
-    counted = reports["bench"]["domains"]
-    shown = [name for name in facts["domains"] if staged.tiers[name] == "open"]
+    counted = reports["bench"]["subsets"]
+    shown = [name for name in staged.rows if staged.tiers[name] == "open"]
     slots = {name: counted.get(name, {}).get("random_order_gold_slots", {}) for name in shown}
     figures = {"figures": draw(staged, slots)}
     return _header(staged, run, namespace, lineage) + render("benchmark.md.jinja", {**facts, **figures, **reports})
@@ -152,6 +152,7 @@ def _dataset_facts(staged: Staged, run: Run, namespace: str, tag: str, lineage: 
         "mixed_domains": pool,
         "rows": staged.rows,
         "tiers": staged.tiers,
+        "domain_of": staged.domains,
         "splits": STAGES[staged.kind].splits,
         "first_subset": first,
         "first_split": next(iter(staged.rows[first])),

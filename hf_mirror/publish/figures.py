@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from hf_mirror import plots
 from hf_mirror.files import read_table
-from hf_mirror.publish.staging import MIXED, Staged
+from hf_mirror.publish.staging import HEADLINE, MIXED, Staged
 
 Figure = tuple[str, str]  # a file of the repo, and what it shows in words
 Panel = tuple[str, Markup]
@@ -36,7 +36,9 @@ def draw(staged: Staged, positions: Mapping[str, Mapping[str, Sequence[int]]]) -
     for subset, counts in staged.rows.items():
         if subset == MIXED:
             continue
-        parts = [read_table(staged.path(subset, split)) for split in counts]
+        parts = [
+            read_table(staged.path(subset, split)) for split in counts if split != HEADLINE
+        ]  # its rows are in test
         rows = pa.concat_tables(parts, promote_options="default")
         panels = {"positions": _positions(positions[subset])} if subset in positions else {}
         panels |= {name: make(rows) for name, make in DRAWINGS[staged.kind].items()}

@@ -7,24 +7,24 @@ a closed source stays at home, because its tokenizer's vocabulary is made of the
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, write_json
 from hf_mirror.publish.cards import Lineage, described, model_card
+from hf_mirror.publish.evaluations import COMMIT, Evaluation, baselines_of, of_run, stage
 from hf_mirror.publish.licences import PERMISSIVE, check_model_name, hub_licence, terms
+from hf_mirror.publish.scores import described_evaluation
 from hf_mirror.publish.staging import MIXED, Run
+from hf_mirror.weights import resolve
 
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
 NOT_FOR_LOADING = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
 METHODS = {"sft": "supervised fine-tuning (SFT)", "dpo": "direct preference optimisation (DPO)"}
-RESULTS = ".eval_results/mirror-bench.yaml"
 PAIRS = "training pairs"  # how lineage calls the data of a model
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class TrainedModel:
@@ -111,11 +111,13 @@ def stage_model(model: TrainedModel, out: Path, *, namespace: str, tag: str, lin
         _copy(path, target / path.name, _renaming(model, namespace))
     if not any(target.glob("*.safetensors")):
         raise DataError(f"{model.folder} has no *.safetensors; save the model with its recipe again")
-    evaluations = _evaluations(model)
-    if evaluations:
-        (target / RESULTS).parent.mkdir()
-        (target / RESULTS).write_text(_results_yaml(evaluations, namespace), encoding="utf-8")
-    card = model_card(_facts(model, evaluations, namespace, tag, lineage))
+    evaluations = of_run(model.run, model.name)
+    _check_version(model, evaluations)
+    bench = f"{namespace}/mirror-bench"
+    commit = next((step["revision"] for step in lineage if step["repo"] == bench), None)
+    stage(evaluations, target, repo=f"{namespace}/{model.name}", bench=bench, bench_commit=commit)
+    shown = [described_evaluation(each, model.name, baselines_of(model.run)) for each in evaluations]
+    card = model_card(_facts(model, shown, namespace, tag, lineage))
     (target / "README.md").write_text(card, encoding="utf-8")
     return target
 
@@ -146,6 +148,7 @@ def _facts(
             | {g["notice"] for g in generators if g["notice"] and not g["weightless"]}
         ),
         "evaluations": evaluations,
+        "bench": f"{namespace}/mirror-bench",
         "data": {"words": words, "revision": data.get("revision"), "subset": data["subset"]},
         "domains": {name: {"report": run.reports[name], "closed": run.closed(name)} for name in model.domains},
         "kinds": kinds,
@@ -192,45 +195,18 @@ def _base(model: TrainedModel, namespace: str) -> str | None:
     return model.bases[0] if model.bases else None
 
 
-def _evaluations(model: TrainedModel) -> list[dict[str, Any]]:
-    found = []
-    for path in sorted((model.run.directory / "evaluations" / model.name).glob("*.json")):
-        result = read_json(path)
-        try:
-            lines = [(f"**{model.name}**", result["scores"]), *sorted(result["baselines"].items())]
-            shown = [(who, {key: _interval(of[key]) for key in ("accuracy", "log_loss")}) for who, of in lines]
-            low, chance = result["scores"]["accuracy"]["low"], result["baselines"]["chance"]["accuracy"]["value"]
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path} lacks {error}; run `mirror evaluate` again") from None
-        found.append({"result": result, "lines": shown, "beats_chance": low is not None and low > chance})
-    return found
-
-
-def _results_yaml(evaluations: list[dict[str, Any]], namespace: str) -> str:
-    """`.eval_results` as the Hub reads it: https://huggingface.co/docs/hub/eval-results"""
-    import yaml
-    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-
-    entries = []
-    for evaluation in evaluations:
-        result = evaluation["result"]
-        revision = str(result["bench_revision"])
-        accuracy, loss = (_interval(result["scores"][key]) for key in ("accuracy", "log_loss"))
-        entries.append(
-            EvalResultEntry(
-                dataset_id=f"{namespace}/mirror-bench",
-                task_id=result["domain"],
-                value=round(result["scores"]["accuracy"]["value"], 6),
-                dataset_revision=revision if COMMIT.fullmatch(revision) else None,
-                notes=f"{result['mode']}, mean over option orders: accuracy {accuracy}, log-loss {loss}; self-reported",
+def _check_version(model: TrainedModel, evaluations: Sequence[Evaluation]) -> None:
+    """Scores must be those of the weights that are published with them."""
+    if (model.folder / "adapter_config.json").exists() or not evaluations:
+        return  # the version of an adapter depends on its base, which need not be at hand
+    version = resolve(str(model.folder))[1]
+    for each in evaluations:
+        said = each.result["model_revision"]
+        if said.startswith("sha256:") and said != version:
+            raise DataError(
+                f"{each.path} has scores of another version of {model.name} ({said[:19]}, now {version[:19]}); "
+                "run `mirror evaluate` again"
             )
-        )
-    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
-
-
-def _interval(score: Mapping[str, float | None]) -> str:
-    bounds = "no interval" if score["low"] is None else f"{score['low']:.3f} to {score['high']:.3f}"
-    return f"{score['value']:.3f} ({bounds})"
 
 
 def _renaming(model: TrainedModel, namespace: str) -> Callable[[str], str]:

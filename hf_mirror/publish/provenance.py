@@ -25,7 +25,7 @@ REFERENCE = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([^@\s]+))?")
 MOST = 10_000  # entries of any list or map
 
 # Patterns of what is used as text: all of it is shown to people or made into paths.
-NAME, SPLIT, HASH = r"[A-Za-z0-9_-]{1,64}", "train|validation|test", "[0-9a-f]{64}"
+NAME, SPLIT, HASH = r"[A-Za-z0-9_-]{1,64}", "train|validation|test|headline", "[0-9a-f]{64}"
 LINE, PATH = r"[^\x00-\x1f\x7f]{1,1000}", r"(?!/)(?!.*(?:^|/)\.\.?(?:/|$))[^\x00-\x1f\x7f\\]{1,500}"
 
 
@@ -64,7 +64,7 @@ def _made_with(run: Run, staged: Staged) -> dict[str, Any]:
     """What its rows depend on besides its sources: what a rehydration needs."""
     made: dict[str, Any] = {"kind": staged.kind}
     if staged.kind == "bench":
-        made["bench"] = {"seed": read_json(run.directory / "bench.json")["seed"]}
+        made["bench"] = {"seed": read_json(run.directory / "bench.json")["seed"], "subsets": staged.domains}
     if MIXED in staged.rows:
         pool = [name for name in staged.pool if name in staged.rows]
         made["mixed"] = {"domains": pool, "weights": staged.weights, "seed": staged.seed}
@@ -195,8 +195,12 @@ def _check(about: Any) -> None:
         fits = weights is None or (isinstance(weights, dict) and set(weights) >= set(domains))
         if not fits or type(mixed.get("seed")) is not int or "mixed" not in about["rows"]:
             raise OddError("mixed")
-    if about["kind"] == "bench" and type((about.get("bench") or {}).get("seed")) is not int:
-        raise OddError("bench has no seed")
+    if about["kind"] == "bench":
+        if type((about.get("bench") or {}).get("seed")) is not int:
+            raise OddError("bench has no seed")
+        for _, subset, domain in _each(about["bench"], "subsets", dict):
+            if subset not in about["rows"] or domain not in about["sources"]:
+                raise OddError(f"bench has {subset!r} of {domain!r}")
 
 
 def _each(of: Any, key: str, kind: type) -> list[tuple[str, Any, Any]]:

@@ -10,9 +10,10 @@ import hashlib
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,10 +36,12 @@ class PassingError(HubError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repo at one commit: path → ("sha256" | "git", hex). `sha` is None where the repo has no commit or is absent."""
+    """A repo at one commit: path → ("sha256" | "git", hex). `sha` is None where the repo has no commit or is absent.
+    `sizes` are in bytes."""
 
     sha: str | None
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,13 @@ class Changes:
 
 
 class Remote:
-    """One repo of one Hub. `kind` is `dataset`, `model` or (static) `space`."""
+    """One repo of one Hub. `kind` is `dataset`, `model` or (static) `space`. Unless `whole`, folders are a part of the repo: what they do
+    not hold stays there as it is."""
 
-    def __init__(self, endpoint: str | None, repo: str, kind: str):
+    def __init__(self, endpoint: str | None, repo: str, kind: str, whole: bool = True):
         from huggingface_hub import HfApi
 
+        self.whole = whole
         self.api = HfApi(endpoint=endpoint)
         # Without a name and password, which must not be shown.
         self.endpoint, self.repo, self.kind = re.sub("//[^/@]*@", "//", str(self.api.endpoint)), repo, kind
@@ -78,12 +83,14 @@ class Remote:
             sha, entries = self._tried(look)
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
             return Snapshot(None)
-        files = {
-            entry.path: ("sha256", entry.lfs.sha256) if entry.lfs else ("git", entry.blob_id)
-            for entry in entries
-            if isinstance(entry, RepoFile) and entry.path not in HUB_OWNED
-        }
-        return Snapshot(sha, files)
+        found = [entry for entry in entries if isinstance(entry, RepoFile) and entry.path not in HUB_OWNED]
+        files = {entry.path: ("sha256", entry.lfs.sha256) if entry.lfs else ("git", entry.blob_id) for entry in found}
+        return Snapshot(sha, files, {entry.path: entry.size for entry in found})
+
+    def changes(self, folder: Path, there: Snapshot) -> Changes:
+        """What would have to change for the Hub to hold `folder`."""
+        found = difference(folder, there)
+        return found if self.whole else replace(found, deleted=[])
 
     def fetch(self, sha: str, names: list[str]) -> Path:
         """Files of a commit in a folder of the Hub's cache."""
@@ -118,7 +125,7 @@ class Remote:
 
         def made() -> str | None:
             there = self.snapshot(None)
-            return None if there.sha in (None, parent) or difference(folder, there) else there.sha
+            return None if there.sha in (None, parent) or self.changes(folder, there) else there.sha
 
         send = self._commit(folder, changes, commit_message=message, parent_commit=parent)
         with _quiet():
@@ -130,7 +137,7 @@ class Remote:
         earlier = None
         for number, title, address in self._requests():
             there = self.snapshot(f"refs/pr/{number}")
-            if there.sha and not difference(folder, there):
+            if there.sha and not self.changes(folder, there):
                 return self._shown(folder, there.sha), address
             if title == message and there.sha:
                 earlier = number, there, address
@@ -140,7 +147,7 @@ class Remote:
         else:
             number, there, _ = earlier
             how |= {"parent_commit": there.sha, "revision": f"refs/pr/{number}"}
-            send = self._commit(folder, difference(folder, there), **how)
+            send = self._commit(folder, self.changes(folder, there), **how)
 
         def ask() -> tuple[str, str]:
             made = send()
@@ -166,14 +173,14 @@ class Remote:
         """An open pull request that holds exactly `folder`."""
         for number, _, address in self._requests():
             there = self.snapshot(f"refs/pr/{number}")
-            if there.sha and not difference(folder, there):
+            if there.sha and not self.changes(folder, there):
                 return there.sha, address
         return None
 
     def _shown(self, folder: Path, sha: str) -> str:
         """`sha`, once the Hub has shown that it holds the very bytes of `folder`."""
         there = self.snapshot(sha)
-        if there.sha is None or difference(folder, there):
+        if there.sha is None or self.changes(folder, there):
             raise HubError(
                 f"{self.repo} at {there.sha} on {self.endpoint} does not hold the bytes that were sent; "
                 "nothing was tagged; publish again"
@@ -245,9 +252,10 @@ class Remote:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Upload bars on a terminal only."""
+    """Upload bars on a terminal only, and no doubts about predictions in a model's repo."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+    warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
     if sys.stderr.isatty() or are_progress_bars_disabled():
         yield
         return

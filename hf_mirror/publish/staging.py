@@ -3,6 +3,9 @@
 Pure folder to folder, no network. The same run folder gives the same bytes at any time of day. A split without rows
 gets no file, because `load_dataset` cannot read an empty Parquet file; its card says so.
 
+The benchmark has a subset per domain and regime, and of open ones also a split `headline`, which other harnesses ask:
+each scene once, with its own history and full text, in the random order.
+
 `mixed` holds the open domains only, because closed rows have other columns; where every domain is closed, it holds
 their closed rows.
 """
@@ -17,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_mirror.bench.subsets import Subset, subsets
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, read_table, replacing, to_arrow, write_rows
 from hf_mirror.publish.mixed import check_weights, mix
@@ -35,6 +39,8 @@ Report = dict[str, Any]
 
 ROLES = ("teacher", "student")
 MIXED = "mixed"
+HEADLINE = "headline"
+HEADLINE_VARIANT = "own-full-random"
 READ_KEY = ("scene_id", "role", "sample_index")
 
 
@@ -42,7 +48,8 @@ READ_KEY = ("scene_id", "role", "sample_index")
 class Staged:
     """One dataset repo, ready but for its card: what lies where, and the facts its card needs.
 
-    `rows` counts rows per subset and split; `withheld` the closed thoughts that could not be masked, per domain.
+    `rows` counts rows per subset and split; `domains` has each subset's domain; `withheld` the closed thoughts that
+    could not be masked, per domain.
     `mixed` draws from the domains of `pool` with `weights` and `seed`.
     """
 
@@ -50,6 +57,7 @@ class Staged:
     kind: str
     folder: Path
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    domains: dict[str, str] = field(default_factory=dict)
     tiers: dict[str, str] = field(default_factory=dict)
     withheld: dict[str, int] = field(default_factory=dict)
     unread: dict[str, int] = field(default_factory=dict)
@@ -115,15 +123,19 @@ def stage_datasets(run: Run, out: Path, *, seed: int = 0, weights: Mapping[str, 
         _check_decisions(run.directory, name)
     for kind, stage in STAGES.items():
         repo = Staged(f"mirror-{kind}", kind, out / f"mirror-{kind}", pool=pool, seed=seed)
+        parts = (
+            subsets(run.directory) if kind == "bench" else [Subset(name, run.directory / name) for name in run.reports]
+        )
         for split in stage.splits:
-            tables = {name: _table(run, name, split, kind, closed.get(name), repo) for name in run.reports}
+            tables = {part.name: _table(run, part, split, kind, closed.get(part.domain), repo) for part in parts}
             for name, table in tables.items():
                 _write(repo, name, split, table)
             present = {name: table for name, table in tables.items() if name in pool and table is not None}
             if stage.mixed and present:
                 _write(repo, MIXED, split, mix(present, weights, seed))
         repo.rows = {subset: counts for subset, counts in sorted(repo.rows.items()) if counts}
-        repo.tiers = {name: "closed" if name in closed else "open" for name in run.reports if name in repo.rows}
+        repo.domains = {part.name: part.domain for part in parts if part.name in repo.rows}
+        repo.tiers = {name: "closed" if domain in closed else "open" for name, domain in repo.domains.items()}
         if MIXED in repo.rows:
             repo.tiers[MIXED] = "closed" if pool[0] in closed else "open"
             repo.weights = dict(weights) if weights else None
@@ -133,19 +145,21 @@ def stage_datasets(run: Run, out: Path, *, seed: int = 0, weights: Mapping[str, 
     return staged
 
 
-def _table(run: Run, domain: str, split: str, kind: str, closed: ClosedDomain | None, repo: Staged) -> pa.Table | None:
+def _table(run: Run, part: Subset, split: str, kind: str, closed: ClosedDomain | None, repo: Staged) -> pa.Table | None:
     stage = STAGES[kind]
-    rows, unread = stage.load(run.directory, domain, split)
+    if closed is not None and split == HEADLINE:  # nobody can be asked what has no text
+        return None
+    rows, unread = stage.load(run.directory, part.name, split)
     if rows is None or not rows.num_rows:
         return None
-    _check_scenes(run.directory / domain, split, kind, rows)
+    _check_scenes(part.folder, part.scenes if kind == "bench" else split, kind, rows)
     if kind == "rationales":
-        repo.unread[domain] = repo.unread.get(domain, 0) + unread
+        repo.unread[part.name] = repo.unread.get(part.name, 0) + unread
     full = to_arrow(rows, stage.open)
     if closed is None:
         return full
     if kind in SEALED:
-        with replacing(repo.sealed(domain, split)) as temporary:
+        with replacing(repo.sealed(part.name, split)) as temporary:
             temporary.write_bytes(closed.sealed(kind, split, full))
     return to_arrow(getattr(closed, kind)(full), stage.closed)
 
@@ -166,13 +180,13 @@ def _check_decisions(directory: Path, domain: str) -> None:
         raise DataError(f"{directory / domain / 'preferences'} is of other decisions; run `mirror distill` again")
 
 
-def _check_scenes(folder: Path, split: str, kind: str, rows: pa.Table) -> None:
+def _check_scenes(folder: Path, scenes_of: str, kind: str, rows: pa.Table) -> None:
     """Refuses what an earlier build of the same folder left behind: its scenes are not these."""
-    scenes = read_table(folder / "scenes" / f"{split}.parquet")["scene_id"]
+    scenes = read_table(folder / "scenes" / f"{scenes_of}.parquet")["scene_id"]
     stray = rows.filter(pc.invert(pc.is_in(rows["scene_id"], value_set=scenes.combine_chunks())))
     if stray.num_rows:
         raise DataError(
-            f"{folder}: {stray.num_rows} {kind} rows of {split} scenes that this build does not have, first "
+            f"{folder}: {stray.num_rows} {kind} rows of {scenes_of} scenes that this build does not have, first "
             f"{stray['scene_id'][0]}; run the stages after `mirror build` again"
         )
 
@@ -202,8 +216,11 @@ def _preferences(directory: Path, domain: str, split: str) -> tuple[pa.Table | N
     return _one_file(directory / domain / "preferences" / f"{split}.parquet")
 
 
-def _bench(directory: Path, domain: str, split: str) -> tuple[pa.Table | None, int]:
-    return _one_file(directory / "bench" / f"{domain}.parquet")
+def _bench(directory: Path, subset: str, split: str) -> tuple[pa.Table | None, int]:
+    rows, unread = _one_file(directory / "bench" / f"{subset}.parquet")
+    if split == HEADLINE and rows is not None:
+        rows = rows.filter(pc.equal(rows["variant_id"], HEADLINE_VARIANT))
+    return rows, unread
 
 
 def _rationales(directory: Path, domain: str, split: str) -> tuple[pa.Table | None, int]:
@@ -268,5 +285,5 @@ STAGES = {
     "scenes": Stage(("train", "validation", "test"), _scenes, SCENE, CLOSED_SCENE),
     "rationales": Stage(("train", "validation"), _rationales, READ_RATIONALE, CLOSED_RATIONALE),
     "preferences": Stage(("train", "validation"), _preferences, PAIR, CLOSED_PAIR),
-    "bench": Stage(("test",), _bench, BENCH, CLOSED_BENCH, mixed=False),
+    "bench": Stage(("test", HEADLINE), _bench, BENCH, CLOSED_BENCH, mixed=False),
 }

@@ -1,0 +1,133 @@
+"""Comparing models: hand-computed tests, their size under the null, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_mirror import metrics
+from hf_mirror.cli import main
+from hf_mirror.comparison import pairwise, ranks
+from hf_mirror.domains import import_file
+from hf_mirror.files import sha256_file, write_json, write_rows
+from hf_mirror.schema import BENCH, PREDICTION
+
+made = import_file(Path(__file__).parent / "made_rows.py")
+scene_rows, tasteful = made.scene_rows, made.tasteful
+
+
+def test_sign_flip_by_hand():
+    # Three users, sums 2, 1, 3: only the two vectors of equal signs reach 6.
+    differences, users = np.array([[1.0], [1.0], [1.0], [3.0]]), np.array([0, 0, 1, 2])
+    assert metrics.sign_flip(differences, users, seed=0).tolist() == [2 / 8]
+    # Sums 2, 1, -1: |T| = 2; of eight vectors four have |T*| = 4 or 2 with … counted: 4,2,2,0 and their mirrors.
+    assert metrics.sign_flip(np.array([[2.0], [1.0], [-1.0]]), np.arange(3), seed=0).tolist() == [6 / 8]
+    assert metrics.sign_flip(np.array([[2.0], [1.0]]), np.zeros(2, dtype=int), seed=0).tolist() == [1.0]
+    assert metrics.sign_flip(np.zeros((50, 1)), np.arange(50), seed=0).tolist() == [1.0]
+
+
+def test_sign_flip_keeps_its_size_where_scenes_of_a_user_agree():
+    """Under the null 5 % are below 0.05, with 400 experiments at once; scenes taken for independent are not."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(40), 5)
+    differences = rng.normal(size=(40, 400))[users] + rng.normal(size=(200, 400))
+    clustered = metrics.sign_flip(differences, users, seed=1, draws=999)
+    assert 0.025 <= (clustered <= 0.05).mean() <= 0.08
+    assert (metrics.sign_flip(differences, np.arange(200), seed=1, draws=999) <= 0.05).mean() > 0.15
+
+
+def test_holm_and_rank_sets_by_hand():
+    assert metrics.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert metrics.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert metrics.holm([]).tolist() == []
+    found = metrics.rank_sets(["a", "b", "c"], {("a", "b"), ("a", "c")})
+    assert found == {"a": (1, 1), "b": (2, 3), "c": (2, 3)}
+    assert metrics.rank_sets(["a", "b"], set()) == {"a": (1, 2), "b": (1, 2)}
+    assert metrics.worst_group({"x": 0.5, "y": 0.2}) == {"group": "y", "accuracy": 0.2, "gap": 0.3}
+    assert metrics.worst_group({}) is None
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [row for n in range(60) for row in scene_rows(n, 3, n % 30)]
+
+
+def test_pairs_by_hand(rows):
+    good = [tasteful(row, 0.8) for row in rows]
+    part = [tasteful(row, 0.5) if row["scene_id"] < "scene00030" else [] for row in rows]
+    found = pairwise(rows, {"good": good, "part": part, "same": good})
+    pair = found["pairs"][0]
+    assert (pair["a"], pair["b"], found["n_scenes"]) == ("good", "part", 60)
+    # Failures cost ln 3, the larger of chance and its own mean; accuracy 0.
+    half = (math.log(0.8 / 0.5) + math.log(0.8 * 3)) / 2
+    assert pair["full"]["log_loss"]["value"] == pytest.approx(-half)
+    assert pair["full"]["accuracy"]["value"] == pytest.approx(0.5)
+    assert pair["intersection"]["n_scenes"] == 30
+    assert pair["intersection"]["log_loss"]["value"] == pytest.approx(-math.log(0.8 / 0.5))
+    assert pair["full"]["log_loss"]["p_value"] == pytest.approx(1e-4)
+    assert pair["full"]["log_loss"]["p_holm"] == pytest.approx(3e-4)
+    assert found["pairs"][1]["full"]["log_loss"]["p_value"] == 1.0
+    assert found["ranks"] == ranks(["good", "part", "same"], found["pairs"])
+    assert found["ranks"] == {"good": [1, 2], "part": [3, 3], "same": [1, 2]}
+
+
+def test_models_that_share_no_scene(rows):
+    first = [tasteful(row, 0.8) if row["scene_id"] < "scene00030" else None for row in rows]
+    other = [None if row["scene_id"] < "scene00030" else tasteful(row, 0.8) for row in rows]
+    pair = pairwise(rows, {"a": first, "b": other})["pairs"][0]
+    assert pair["intersection"] == {"n_scenes": 0}
+    assert json.dumps(pair, allow_nan=False)
+
+
+@pytest.fixture
+def results(rows, tmp_path):
+    """A bench, and `write(name, p)`, which makes the files of a model."""
+    bench = tmp_path / "bench"
+    write_rows(bench / "shop.parquet", rows, BENCH)
+    revision = f"sha256:{sha256_file(bench / 'shop.parquet')}"
+
+    def write(name, p, **given):
+        out = tmp_path / name
+        predictions = [
+            {**{key: row[key] for key in ("scene_id", "variant_id")}, "choice_probs": tasteful(row, p), "failure": None}
+            for row in rows
+        ]
+        write_rows(out / "shop.predictions.parquet", predictions, PREDICTION)
+        about = {"model": name, "subset": "shop", "mode": "direct", "bench_revision": revision, "scores": {}}
+        about["predictions_sha256"] = sha256_file(out / "shop.predictions.parquet")
+        write_json(out / "shop.json", about | given)
+        return str(out)
+
+    return str(bench), write
+
+
+def test_the_command(results, capsys):
+    bench, write = results
+    main(["compare", write("one", 0.8), write("two", 0.5), "--bench", bench, "--json"])
+    pair = json.loads(capsys.readouterr().out)["subsets"]["shop"]["pairs"][0]
+    assert pair["full"]["log_loss"]["value"] == pytest.approx(-math.log(0.8 / 0.5))
+    main(["compare", write("one", 0.8), write("two", 0.5), "--bench", bench])
+    shown = capsys.readouterr().out
+    assert "one - two" in shown and "log-loss -0.470 [-0.470, -0.470] p=0.0001" in shown
+    assert "ranks by log-loss: one 1, two 2" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"mode": "rationale"}, "differ in mode"),
+        ({"bench_revision": "abc"}, "differ in bench_revision"),
+        ({"predictions_sha256": "0"}, "SHA-256 differs"),
+        ({"subset": "other"}, "no subset has two results"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(results, capsys, given, told):
+    bench, write = results
+    with pytest.raises(SystemExit):
+        main(["compare", write("one", 0.8), write("two", 0.5, **given), "--bench", bench])
+    shown = capsys.readouterr().err
+    assert told in shown and shown.count("\n") == 1
