@@ -85,6 +85,9 @@ function blockBody(block, number) {
     el("span", { class: "title" }, `${block.subset} · ${block.regime} · ${block.mode}`),
     el("small", {}, `${whole(block.n_scenes)} scenes of ${whole(block.n_clusters)} users · ${bench} · rows `, el("code", { title: block.rows }, block.rows.slice(0, 16))),
     el("small", { class: block.underpowered ? "warning" : null }, block.underpowered ? `underpowered: fewer than 200 users${apart && `; ${apart}`}` : apart)));
+  const paired = block.entries.filter((entry) => entry.paired).length;
+  const ranked = paired ? `ranks of ${paired} rows by paired tests on the same scenes; of the others by intervals` : "ranks by intervals: no predictions to compare";
+  title.firstChild.append(el("small", {}, ranked));
   const scale = el("tr", { class: "scale", role: "row" }, el("td", { colspan: 3, role: "cell" }, el("small", {}, "scale of the lines")),
     ends("accuracy", percent), ends("log_loss", nats), el("td", { colspan: COLUMNS.length - 5, role: "cell" }));
   const rows = block.entries.map((entry, i) => entryRow(entry, block, scales, `panel-${number}-${i}`));

@@ -57,8 +57,8 @@ class Changes:
 
 
 class Remote:
-    """One repo of one Hub. `kind` is `dataset`, `model` or (static) `space`. Unless `whole`, folders are a part of the repo: what they do
-    not hold stays there as it is."""
+    """One repo of one Hub. `kind` is `dataset`, `model` or (static) `space`. Unless `whole`, folders are a part of the
+    repo: what they do not hold stays there as it is."""
 
     def __init__(self, endpoint: str | None, repo: str, kind: str, whole: bool = True):
         from huggingface_hub import HfApi

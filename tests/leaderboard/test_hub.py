@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from hf_mirror.errors import HubError
 from hf_mirror.files import sha256_file, write_json, write_rows
 from hf_mirror.hub import EmbeddedHub
 from hf_mirror.leaderboard import Statuses, board, from_hub, publish_space
-from hf_mirror.schema import PREDICTION
+from hf_mirror.schema import BENCH, PREDICTION
 
 RANKED = b"- dataset: {id: acme/mirror-bench, task_id: films}\n  value: 0.5\n"
 
@@ -26,16 +27,32 @@ class Lab:
     def __init__(self, url: str, work: Path, made_up: ModuleType):
         self.url, self.work, self.made_up, self.api = url, work, made_up, HfApi(endpoint=url, token="hf_any")
         self.rows = made_up.rows(20, 10, "films", "popularity_matched")
-        write_rows(work / "test.parquet", [{"scene_id": "a", "variant_id": "b"}], PREDICTION)
+        rest = {"groups": {}, "prompt": [], "choices": list("ABCDE")}
+        write_rows(work / "test.parquet", [row | rest for row in self.rows], BENCH)
+        self.predictions_sha256 = ""
         self.local = f"sha256:{sha256_file(work / 'test.parquet')}"
-        ease = self.result("ease (full past)", bench_revision=self.local, baseline={"name": "ease"})
-        files = {"films/test.parquet": work / "test.parquet", "baselines/ease-(full-past)/films.json": ease}
+        ease, predictions = self.predicted(
+            "ease (full past)", 0.9, bench_revision=self.local, baseline={"name": "ease"}
+        )
+        files = {
+            "films/test.parquet": work / "test.parquet",
+            "baselines/ease-(full-past)/films.json": ease,
+            "baselines/ease-(full-past)/films.predictions.parquet": predictions,
+        }
         self.bench = self.upload("acme/mirror-bench", files, kind="dataset")
         self.api.create_tag("acme/mirror-bench", tag="v1.0.0", revision=self.bench, repo_type="dataset")
 
     def result(self, model: str, taste: float = 0.9, **more: Any) -> dict[str, Any]:
         found = self.made_up.result(model, self.rows, self.made_up.answers(self.rows, taste, 0.0, 4))
         return found | {"predictions_sha256": "ab" * 32} | more
+
+    def predicted(self, model: str, taste: float, **more: Any) -> tuple[dict[str, Any], Path]:
+        """Results, and the predictions that they are of."""
+        probs = self.made_up.answers(self.rows, taste, 0.0, 4)
+        path = self.work / f"{model.replace('/', '-')}.parquet"
+        keys = [{name: row[name] for name in ("scene_id", "variant_id")} for row in self.rows]
+        write_rows(path, [key | {"choice_probs": of} for key, of in zip(keys, probs, strict=True)], PREDICTION)
+        return self.result(model, taste, predictions_sha256=sha256_file(path), **more), path
 
     def upload(self, repo: str, files: dict[str, Any], kind: str = "model") -> str:
         self.api.create_repo(repo, repo_type=kind, exist_ok=True)
@@ -55,12 +72,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory, made_up: ModuleType) -> Iterat
         card = b"---\nbase_model: big-lab/base\ndatasets:\n- acme/mirror-preferences\n---\n# A model\n"
         own = lab.result("runs/first/models/tiny", 0.5, bench_revision=lab.local)
         lab.upload("acme/tiny", {"README.md": card, "evaluations/films.direct.json": own})
-        strong = lab.result("other-lab/strong", 1.5, bench_revision=lab.bench)
+        strong, predictions = lab.predicted("other-lab/strong", 1.5, bench_revision=lab.bench)
+        lab.predictions_sha256 = strong["predictions_sha256"]
         made_from = [{"what": "training pairs", "repo": "acme/mirror-preferences", "revision": "c" * 40}]
         lab.upload(
             "other-lab/strong",
             {
                 "evaluations/films.direct.json": strong,
+                "evaluations/films.direct.predictions.parquet": predictions,
                 ".eval_results/mirror-bench.yaml": RANKED,
                 "provenance.json": {"made_from": made_from},
             },
@@ -74,7 +93,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, made_up: ModuleType) -> Iterat
             "other-subset": lab.result("acme/other-subset", bench_revision=lab.bench, subset="news"),
             "not-a-number": json.dumps(lab.result("acme/not-a-number", seconds=float("nan"))).encode(),
             "too-good": lab.result("acme/too-good") | {"scores": {"accuracy": {"value": 2}, "log_loss": {"value": 0}}},
-            "huge": b" " * 1_000_001,
+            "huge": b" " * 4_194_305,
         }
         for name, content in bad.items():
             lab.upload(f"acme/{name}", {"evaluations/films.direct.json": content})
@@ -93,7 +112,10 @@ def test_results_count_where_they_are_of_the_benchmarks_rows(lab: Lab) -> None:
     )  # fmt: skip
     names = [entry["name"] for entry in block["entries"]]
     assert set(names) == {"other-lab/strong", "acme/tiny", "ease (full past)", "chance", "popularity", "position-only"}
-    assert names[0] == "other-lab/strong" and block["entries"][0]["rank"][0] == 1
+    entries = {entry["name"]: entry for entry in block["entries"]}
+    assert {name for name, entry in entries.items() if entry["paired"]} == {"other-lab/strong", "ease (full past)"}
+    assert names[0] == "other-lab/strong" and entries["other-lab/strong"]["rank"] == [1, 1]
+    assert entries["ease (full past)"]["rank"][0] == 2
     losses = [entry["scores"]["log_loss"]["value"] for entry in block["entries"]]
     assert losses == sorted(losses)
     assert {entry["status"] for entry in block["entries"] if entry["kind"] == "model"} == {"self-reported"}
@@ -110,7 +132,7 @@ def test_what_is_rejected_has_its_reason(lab: Lab) -> None:
         "other-subset": "is of subset news in mode direct",
         "not-a-number": "seconds is not a finite number",
         "too-good": "scores.accuracy is 2, not a share",
-        "huge": "1,000,001 bytes, more than 1,000,000",
+        "huge": "4,194,305 bytes, more than 4,194,304",
         "easier": "its chance accuracy is not that of the benchmark's rows: other scenes were scored",
     }
 
@@ -126,6 +148,19 @@ def test_rows_lead_back_to_model_benchmark_and_data(lab: Lab) -> None:
     assert by_card["training data, by its card"] == "acme/mirror-preferences"
 
 
+def test_predictions_that_are_none_are_counted_and_not_compared(lab: Lab, tmp_path: Path) -> None:
+    gathered = from_hub("acme", lab.url)
+    strong = next(place for place, entry in enumerate(gathered.entries) if entry.name == "other-lab/strong")
+    (tmp_path / "other.parquet").write_bytes(b"PAR1 no more")
+    entry = replace(gathered.entries[strong], predictions=tmp_path / "other.parquet")
+    gathered.entries[strong] = entry
+    shown = board(gathered)
+    assert [line["reason"] for line in shown["rejected"] if "predictions" in line["where"]] == [
+        "is not the file that the results name: its SHA-256 is another; its intervals are compared instead"
+    ]
+    assert not any(entry.get("paired") for entry in shown["blocks"][0]["entries"])
+
+
 def test_a_new_card_is_no_new_benchmark(lab: Lab) -> None:
     lab.upload("acme/mirror-bench", {"README.md": b"# Better words\n"}, kind="dataset")
     (block,) = board(from_hub("acme", lab.url))["blocks"]
@@ -137,8 +172,8 @@ def test_the_command_publishes_a_static_space_once(
 ) -> None:
     write_json(
         tmp_path / "verified" / "strong.json",
-        {"model": "other-lab/strong", "subset": "films", "mode": "direct", "predictions_sha256": "ab" * 32,
-         "status": "verified"},
+        [{"model": "other-lab/strong", "subset": "films", "mode": "direct", "status": "verified",
+          "predictions_sha256": lab.predictions_sha256, "commit": lab.api.model_info("other-lab/strong").sha}],
     )  # fmt: skip
     arguments = ("leaderboard", "--namespace", "acme", "--publish", "--tag", "v1.0.0", "--out", tmp_path / "site",
                  "--verifications", tmp_path / "verified", "--json")  # fmt: skip

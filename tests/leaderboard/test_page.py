@@ -153,7 +153,16 @@ def test_a_row_opens_by_the_keyboard(browser: Any) -> None:
     assert browser.run("document.activeElement.ariaExpanded") == "true"
     assert browser.run("document.getElementById(document.activeElement.getAttribute('aria-controls')).hidden") is False
     heads = browser.texts(".panel h3")
-    assert heads == ["Scores", "Calibration", "Position", "Groups", "Twins", "Failures and coverage", "Made from"]
+    assert heads == [
+        "Scores",
+        "Calibration",
+        "Position",
+        "Groups",
+        "Twins",
+        "Failures and coverage",
+        "Tastes",
+        "Made from",
+    ]
     browser.press("Enter")
     assert browser.run("document.activeElement.ariaExpanded") == "false" and browser.texts(".panel") == []
     browser.press("Tab")

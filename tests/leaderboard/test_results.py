@@ -26,7 +26,7 @@ def found(results: Path) -> dict[str, Any]:
 
 
 def test_a_good_file_passes_unchanged(found: dict[str, Any]) -> None:
-    assert check(json.dumps(found).encode()) == found
+    assert check(json.dumps(found).encode()) == {name: value for name, value in found.items() if value is not None}
     assert set(found) <= set(RESULT)
     odd = found | {"unknown": "<b>", "model": "a\u202eb\nc"}
     passed = check(json.dumps(odd).encode())
@@ -87,8 +87,20 @@ def test_rank_sets_by_hand() -> None:
 
     # The first is better than the third and fourth; the second overlaps the first and third; the last has no interval.
     losses = [score(1.0, 1.2), score(1.1, 1.4), score(1.3, 1.5), score(1.6, 1.7), score(None, None)]
-    assert rank_sets(losses) == [(1, 3), (1, 4), (2, 4), (4, 5), (1, 5)]
-    assert rank_sets([]) == []
+    ranks = rank_sets(dict(enumerate(losses)), [], {})
+    assert list(ranks.values()) == [(1, 3), (1, 4), (2, 4), (4, 5), (1, 5)]
+    assert rank_sets({}, [], {}) == {}
+
+
+def test_the_same_scenes_tell_apart_what_intervals_do_not(made_up: ModuleType) -> None:
+    rows = made_up.rows(60, 30, "films", "uniform")
+    plain = made_up.answers(rows, 0.5, 0.0, 1)
+    sharper = [[p**1.1 / sum(q**1.1 for q in probs) for p in probs] for probs in plain]  # a little better everywhere?
+    found = [made_up.result("a/b", rows, probs)["scores"]["log_loss"] for probs in (plain, sharper)]
+    assert list(rank_sets(dict(enumerate(found)), [], {}).values()) == [(1, 2), (1, 2)]
+    best = min((0, 1), key=lambda place: found[place]["value"])
+    ranks = rank_sets(dict(enumerate(found)), rows, {0: plain, 1: sharper})
+    assert ranks[best] == (1, 1) and ranks[1 - best] == (2, 2)
 
 
 def test_the_same_results_give_the_same_bytes(results: Path, tmp_path: Path, contents: Callable[..., Any]) -> None:
@@ -131,8 +143,8 @@ def test_the_command_shows_files_and_writes_the_page(results: Path, tmp_path: Pa
     [
         ((), "give either results of `mirror evaluate` or --namespace NS"),
         (("somewhere", "--namespace", "acme"), "give either results"),
-        (("somewhere", "--publish"), "--publish goes with --namespace"),
-        (("--namespace", "acme", "--tag", "v1.0.0"), "--tag with --publish"),
+        (("somewhere", "--publish"), "--publish and --verifications go with --namespace"),
+        (("--namespace", "acme", "--tag", "v1.0.0"), "--tag goes with --publish"),
     ],
 )
 def test_wrong_usage_is_one_line(mirror: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:
@@ -142,13 +154,15 @@ def test_wrong_usage_is_one_line(mirror: Callable[..., Any], arguments: tuple[st
 
 def test_only_a_verification_of_these_predictions_counts(found: dict[str, Any], tmp_path: Path) -> None:
     line = {name: found[name] for name in ("model", "subset", "mode", "predictions_sha256")}
-    write_json(tmp_path / "a.json", line | {"status": "verified"})
-    write_json(tmp_path / "b.json", line | {"status": "re-scored"})
+    write_json(tmp_path / "a.json", [line | {"commit": "1", "status": "verified"}])
+    write_json(tmp_path / "b.json", [line | {"commit": "2", "status": "re-scored"}])
     statuses = Statuses.read(tmp_path)
-    assert statuses.of(found["model"], found) == "verified"
-    assert statuses.of(found["model"], found | {"predictions_sha256": "f" * 64}) == "self-reported"
-    assert statuses.of("someone/else", found) == "self-reported"
-    write_json(tmp_path / "c.json", line | {"status": "perfect"})
+    assert statuses.of(found["model"], found, lambda commit: True) == "verified"
+    assert statuses.of(found["model"], found, lambda commit: commit == "2") == "re-scored"  # the file was changed since
+    assert statuses.of(found["model"], found, lambda commit: False) == "self-reported"
+    assert statuses.of(found["model"], found | {"predictions_sha256": "f" * 64}, lambda commit: True) == "self-reported"
+    assert statuses.of("someone/else", found, lambda commit: True) == "self-reported"
+    write_json(tmp_path / "c.json", [line | {"commit": "1", "status": "perfect"}])
     with pytest.raises(DataError, match="status 'perfect'; expected one of self-reported, re-scored, verified"):
         Statuses.read(tmp_path)
 
