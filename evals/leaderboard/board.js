@@ -20,7 +20,7 @@ const COLUMNS = [
   ["size", "Size", (entry) => entry.model_parameters, true],
   ["accuracy", "Accuracy, %", score("accuracy"), true],
   ["log_loss", "Log-loss", score("log_loss"), false],
-  ["centred", "Chance-centred, %", score("chance_centred_accuracy"), true],
+  ["centred", "Centred, %", score("chance_centred_accuracy"), true],
   ["flips", "Flips, %", (entry) => (entry.position || {}).flip_rate, false],
   ["coverage", "Coverage, %", (entry) => entry.coverage, true],
   ["status", "Status", (entry) => (entry.status ? STATUS.indexOf(entry.status) : undefined), true],
@@ -38,7 +38,7 @@ function size(n) {
 function measured(of, show, scale, chance, hollow) {
   if (!of) return [NONE];
   const interval = between(of, show);
-  return [el("span", { class: "number" }, show(of.value)), el("small", {}, interval), whisker(of, scale, chance, `interval ${interval}`, hollow)];
+  return [el("span", { class: "number" }, show(of.value)), " ", el("small", {}, interval), whisker(of, scale, chance, `interval ${interval}`, hollow)];
 }
 
 function entryRow(entry, block, scales, id) {
@@ -51,10 +51,10 @@ function entryRow(entry, block, scales, id) {
     size: [size(entry.model_parameters)],
     accuracy: measured(scores.accuracy, percent, scales.accuracy, block.chance.accuracy, baseline),
     log_loss: measured(scores.log_loss, nats, scales.log_loss, block.chance.log_loss, baseline),
-    centred: [percent((scores.chance_centred_accuracy || {}).value), el("small", {}, between(scores.chance_centred_accuracy, percent))],
+    centred: [percent((scores.chance_centred_accuracy || {}).value), " ", el("small", {}, between(scores.chance_centred_accuracy, percent))],
     flips: [percent((entry.position || {}).flip_rate)],
     coverage: [percent(entry.coverage)],
-    status: [entry.status ? el("span", { class: `status ${entry.status}` }, entry.status) : NONE],
+    status: [entry.status ? el("span", { class: `pill ${entry.status}` }, entry.status) : NONE],
   };
   const row = el("tr", { role: "row", class: `entry ${baseline ? "baseline" : "model"}` }, ...COLUMNS.map(([key, heading]) =>
     el(key === "name" ? "th" : "td", { class: key, role: key === "name" ? "rowheader" : "cell", scope: key === "name" ? "row" : null,
@@ -79,15 +79,19 @@ function blockBody(block, number) {
   const least = block.minimum_detectable_difference;
   const apart = isNumber(least) && least > 0 ? `two models closer than ${percent(least)} points cannot be told apart (80 % power)` : "";
   const bench = [block.bench, block.versions.join(", ")].filter(Boolean).join(" ");
-  const axis = (key, show) => el("td", { class: `axis ${key}`, role: "cell" }, el("small", { class: "ends" }, el("span", {}, show(scales[key].low)),
+  const ends = (key, show) => el("td", { role: "cell" }, el("small", { class: "ends" }, el("span", {}, show(scales[key].low)),
     el("span", {}, `chance ${show(block.chance[key])}`), el("span", {}, show(scales[key].high))));
-  const head = el("tr", { class: "block", role: "row" },
-    el("th", { colspan: 3, scope: "rowgroup", role: "rowheader" }, el("span", { class: "title" }, `${block.subset} · ${block.regime} · ${block.mode}`),
-      el("small", {}, `${whole(block.n_scenes)} scenes of ${whole(block.n_clusters)} users · ${bench} · `, el("code", { title: block.rows }, block.rows.slice(0, 16))),
-      el("small", { class: block.underpowered ? "warning" : null }, block.underpowered ? `underpowered: fewer than 200 users${apart && `; ${apart}`}` : apart)),
-    axis("accuracy", percent), axis("log_loss", nats), el("td", { colspan: 4, role: "cell" }));
+  const title = el("tr", { class: "block", role: "row" }, el("th", { colspan: COLUMNS.length, scope: "rowgroup", role: "rowheader" },
+    el("span", { class: "title" }, `${block.subset} · ${block.regime} · ${block.mode}`),
+    el("small", {}, `${whole(block.n_scenes)} scenes of ${whole(block.n_clusters)} users · ${bench} · rows `, el("code", { title: block.rows }, block.rows.slice(0, 16))),
+    el("small", { class: block.underpowered ? "warning" : null }, block.underpowered ? `underpowered: fewer than 200 users${apart && `; ${apart}`}` : apart)));
+  const paired = block.entries.filter((entry) => entry.paired).length;
+  const ranked = paired ? `ranks of ${paired} rows by paired tests on the same scenes; of the others by intervals` : "ranks by intervals: no predictions to compare";
+  title.firstChild.append(el("small", {}, ranked));
+  const scale = el("tr", { class: "scale", role: "row" }, el("td", { colspan: 3, role: "cell" }, el("small", {}, "scale of the lines")),
+    ends("accuracy", percent), ends("log_loss", nats), el("td", { colspan: COLUMNS.length - 5, role: "cell" }));
   const rows = block.entries.map((entry, i) => entryRow(entry, block, scales, `panel-${number}-${i}`));
-  return { block, head, rows, body: el("tbody", { role: "rowgroup" }, head) };
+  return { block, head: [title, scale], rows, body: el("tbody", { role: "rowgroup" }) };
 }
 
 function compare(one, other, down) {
@@ -101,7 +105,7 @@ function show() {
   const [, , value] = COLUMNS.find(([key]) => key === sorting.key);
   for (const { head, rows, body } of bodies) {
     const sorted = [...rows].sort((a, b) => compare(value(a.entry), value(b.entry), sorting.down) || compare(a.entry.name, b.entry.name, false));
-    body.replaceChildren(head, ...sorted.flatMap(({ row, panelRow }) => [row, panelRow]));
+    body.replaceChildren(...head, ...sorted.flatMap(({ row, panelRow }) => [row, panelRow]));
   }
   for (const heading of document.querySelectorAll("#board thead th")) {
     const mine = heading.dataset.key === sorting.key;

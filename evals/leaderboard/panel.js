@@ -13,10 +13,20 @@ const METRICS = [
   ["log_loss_scored", "log-loss, scored rows only", nats],
 ];
 
+// What the benchmark's variants are in words; one that is not here is shown by its name.
+const VARIANTS = {
+  "none-full-random": "no history",
+  "swapped:random-full-random": "history of a random user",
+  "swapped:nearest-full-random": "history of a similar user",
+  "swapped:random+profile-full-random": "history and profile of a random user",
+  "own-titles_masked-random": "titles masked",
+  "own-ids-random": "ids instead of texts",
+};
+
 const pairs = (value) => Object.entries(value || {});
 
 function part(title, ...children) {
-  return el("section", {}, el("h3", {}, title), ...children);
+  return el("section", { class: title.toLowerCase().split(" ")[0] }, el("h3", {}, title), ...children);
 }
 
 function table(head, rows, caption = null) {
@@ -82,7 +92,7 @@ function twinsPart(entry) {
   const twins = pairs(entry.twins);
   if (!twins.length) return null;
   const scales = ["accuracy", "log_loss"].map((key) => scaleOf(twins.map(([, of]) => of[key]), [0]));
-  const rows = twins.map(([name, of]) => [name,
+  const rows = twins.map(([name, of]) => [el("span", { title: name }, Object.hasOwn(VARIANTS, name) ? VARIANTS[name] : name),
     ...[["accuracy", percent], ["log_loss", nats]].map(([key, show], i) => of[key]
       ? el("span", { class: "delta" }, show(of[key].value), whisker(of[key], scales[i], 0, between(of[key], show))) : NONE),
     isNumber(of.p_value) ? (of.p_value < 0.001 ? "< 0.001" : of.p_value.toFixed(3)) : NONE, whole(of.n_scenes)]);

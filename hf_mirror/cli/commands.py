@@ -234,13 +234,13 @@ def leaderboard(options: argparse.Namespace) -> Result:
 
     if bool(options.results) == bool(options.namespace):
         raise ConfigError("give either results of `mirror evaluate` or --namespace NS")
-    if (options.publish or options.tag) and not (options.publish and options.namespace):
-        raise ConfigError("what is published comes from the Hub: --publish goes with --namespace, --tag with --publish")
+    if ((options.publish or options.verifications) and not options.namespace) or (options.tag and not options.publish):
+        raise ConfigError("--publish and --verifications go with --namespace, and --tag goes with --publish")
     statuses = room.Statuses.read(options.verifications) if options.verifications else None
     if options.namespace:
         gathered = room.from_hub(options.namespace, statuses=statuses)
     else:
-        gathered = room.from_files(options.results, statuses)
+        gathered = room.from_files(options.results)
     shown = room.board(gathered)
     result: Result = {"results": [entry.result for entry in gathered.entries], "rejected": shown["rejected"]}
     if options.out:

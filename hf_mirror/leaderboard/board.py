@@ -29,9 +29,10 @@ def board(gathered: Gathered) -> Facts:
         mine = [key for key in blocks if _rows(key) == _rows(_key(entry))]
         for key in mine or [_key(entry)]:
             blocks.setdefault(key, []).append(entry)
+    made = [_block(key, blocks[key], gathered) for key in sorted(blocks)]
     return {
         "endpoint": gathered.endpoint,
-        "blocks": [_block(key, blocks[key]) for key in sorted(blocks)],
+        "blocks": made,
         "rejected": sorted(gathered.rejected, key=lambda line: (line["where"], line["reason"])),
     }
 
@@ -47,7 +48,7 @@ def _rows(key: tuple[str, ...]) -> tuple[str, ...]:
     return domain, regime, subset, rows
 
 
-def _block(key: tuple[str, ...], entries: Sequence[Entry]) -> Facts:
+def _block(key: tuple[str, ...], entries: Sequence[Entry], gathered: Gathered) -> Facts:
     entries = sorted(entries, key=lambda entry: (not entry.is_baseline, entry.name, entry.where))
     first = entries[0].result
     shown = [_shown(entry) for entry in entries]
@@ -55,8 +56,10 @@ def _block(key: tuple[str, ...], entries: Sequence[Entry]) -> Facts:
     for name, scores in first["baselines"].items():
         if (name := name.replace("_", "-")) not in named:
             shown.append({"name": name, "kind": "baseline", "scores": scores})
-    ranks = rank_sets([entry["scores"]["log_loss"] for entry in shown])
-    shown = [entry | {"rank": list(rank)} for entry, rank in zip(shown, ranks, strict=True)]
+    rows, answers = gathered.answers(entries)
+    losses = {place: entry["scores"]["log_loss"] for place, entry in enumerate(shown)}
+    for place, rank in rank_sets(losses, rows, answers).items():
+        shown[place] |= {"rank": list(rank), "paired": place in answers and len(answers) > 1}
     shown.sort(key=lambda entry: (entry["scores"]["log_loss"]["value"], entry["name"]))
     return {
         **dict(zip(BLOCK, key, strict=True)),

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hf_mirror.errors import DataError
+from hf_mirror.results import RESULT_BYTES
 
 Check = Callable[[Any], Any]
 Result = dict[str, Any]
 
-LARGEST = 1_000_000  # bytes of a results file
+LARGEST = RESULT_BYTES
 MOST = 200  # entries of any list or map
 LONGEST = 300  # characters of any text
 REQUIRED = ("model", "domain", "regime", "mode", "bench_revision", "n_scenes", "n_clusters", "coverage", "scores",

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from hf_mirror.alignment import Row
 from hf_mirror.errors import DataError
+from hf_mirror.files import sha256_file
 from hf_mirror.leaderboard.checking import LARGEST, Result, check
 from hf_mirror.leaderboard.origin import REPO, Origin, origin_of
-from hf_mirror.leaderboard.statuses import Status, Statuses
+from hf_mirror.leaderboard.predictions import Answers, answers_of, headline_rows
+from hf_mirror.leaderboard.statuses import Status
+from hf_mirror.results import predictions_of
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One accepted result. `rows` names the benchmark's rows that were scored, `version` the benchmark's version."""
+    """One accepted result. `rows` names the benchmark's rows that were scored, `version` the benchmark's version;
+    `predictions` is a file where they are at hand."""
 
     result: Result
     name: str
@@ -25,6 +30,7 @@ class Entry:
     version: str | None = None
     status: Status | None = None
     origin: Origin = field(default_factory=list)
+    predictions: Path | None = None
 
     @property
     def is_baseline(self) -> bool:
@@ -34,9 +40,11 @@ class Entry:
 
 @dataclass
 class Gathered:
-    """What was found: entries, and why the rest is none."""
+    """What was found: entries, and why the rest is none. `rows_of` gives the benchmark's rows behind an entry, None
+    where they are not at hand or hold no truth."""
 
     endpoint: str
+    rows_of: Callable[[Entry], list[Row] | None]
     entries: list[Entry] = field(default_factory=list)
     rejected: list[dict[str, str]] = field(default_factory=list)
 
@@ -44,14 +52,28 @@ class Gathered:
         """Counts something that cannot be shown."""
         self.rejected.append({"where": where[:300], "reason": " ".join(str(reason).split())[:300]})
 
+    def answers(self, entries: Sequence[Entry]) -> tuple[list[Row], dict[int, Answers]]:
+        """The rows behind a block's entries and who answered them, by place, where two or more did. Predictions that
+        are not what they should be are counted among the rejected."""
+        places = [place for place, entry in enumerate(entries) if entry.predictions]
+        rows = self.rows_of(entries[places[0]]) if len(places) > 1 else None
+        found: dict[int, Answers] = {}
+        for place in places if rows else []:
+            entry = entries[place]
+            try:
+                found[place] = answers_of(Path(str(entry.predictions)), entry.result, rows or [])
+            except DataError as problem:
+                self.reject(str(predictions_of(Path(entry.where))), f"{problem}; its intervals are compared instead")
+        return rows or [], found
 
-def from_files(paths: Iterable[Path], statuses: Statuses | None = None) -> Gathered:
+
+def from_files(paths: Iterable[Path]) -> Gathered:
     """Results of `mirror evaluate` and `mirror baselines`: files, or folders that hold them at any depth.
 
     Other JSON files in folders are passed over; DataError where there are no results at all.
     """
-    paths, statuses = list(paths), statuses or Statuses()
-    gathered = Gathered(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
+    paths = list(paths)
+    gathered = Gathered(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"), _rows_here)
     for top in paths:
         for path in sorted(top.rglob("*.json")) if top.is_dir() else [top]:
             data = _beginning(path)
@@ -59,7 +81,7 @@ def from_files(paths: Iterable[Path], statuses: Statuses | None = None) -> Gathe
                 continue
             where = path.name if path == top else path.relative_to(top).as_posix()
             try:
-                gathered.entries.append(_entry(check(data), where, gathered.endpoint, statuses))
+                gathered.entries.append(_entry(check(data), path, where, gathered.endpoint))
             except DataError as problem:
                 gathered.reject(where, problem)
     if not gathered.entries and not gathered.rejected:
@@ -73,8 +95,9 @@ def _beginning(path: Path) -> bytes:
         return file.read(LARGEST + 1)
 
 
-def _entry(result: Result, where: str, endpoint: str, statuses: Statuses) -> Entry:
+def _entry(result: Result, path: Path, where: str, endpoint: str) -> Entry:
     repo, _, version = result.get("bench", "").partition("@")
+    predictions = predictions_of(path)
     return Entry(
         result,
         _name(result["model"]),
@@ -82,9 +105,19 @@ def _entry(result: Result, where: str, endpoint: str, statuses: Statuses) -> Ent
         _name(repo),
         result["bench_revision"],
         version or None,
-        None if "baseline" in result else statuses.of(result["model"], result),
+        None if "baseline" in result else "self-reported",
         origin_of(result, endpoint),
+        predictions if predictions.is_file() else None,
     )
+
+
+def _rows_here(entry: Entry) -> list[Row] | None:
+    """Of a benchmark in a folder, if it still holds the very rows."""
+    folder = Path(entry.result.get("bench", ""))
+    for path in (folder / "bench" / f"{entry.result['subset']}.parquet", folder / f"{entry.result['subset']}.parquet"):
+        if path.is_file() and entry.rows == f"sha256:{sha256_file(path)}":
+            return headline_rows(path)
+    return None
 
 
 def _name(model: str) -> str:

@@ -14,17 +14,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hf_mirror.alignment import Row
 from hf_mirror.errors import DataError, HubError
 from hf_mirror.leaderboard.checking import LARGEST, Result, check
 from hf_mirror.leaderboard.gather import Entry, Gathered
 from hf_mirror.leaderboard.origin import COMMIT, REPO, origin_of, repo_lines
+from hf_mirror.leaderboard.predictions import headline_rows
 from hf_mirror.leaderboard.statuses import Statuses
 from hf_mirror.publish.release import PassingError, Remote
+from hf_mirror.results import PREDICTION_BYTES, predictions_of
 
 BENCH = "mirror-bench"
 RESULT = re.compile(r"evaluations/([A-Za-z0-9_-]{1,64})\.(direct|rationale)\.json")
 BASELINE = re.compile(r"baselines/[^/\x00-\x1f\x7f]{1,64}/([A-Za-z0-9_-]{1,64})\.json")
 MOST_MODELS, MOST_FILES, MOST_RESULTS = 1000, 10_000, 200
+ROWS_BYTES = 4 * 2**30  # of a benchmark's subset
 EXACT = 1e-6  # what two machines may differ in
 
 
@@ -32,7 +36,7 @@ def from_hub(namespace: str, endpoint: str | None = None, statuses: Statuses | N
     """Results for `<namespace>/mirror-bench` in model repos of the namespace and in those that the Hub's leaderboard of
     the benchmark names, and the benchmark's baselines. HubError where the Hub or the benchmark is not there."""
     bench = Benchmark(Repo(Remote(endpoint, f"{namespace}/{BENCH}", "dataset"), None))
-    gathered = Gathered(bench.repo.remote.endpoint)
+    gathered = Gathered(bench.repo.remote.endpoint, bench.rows_of)
     bench.baselines(bench.repo.sha, gathered)
     for name in _models(bench.repo.remote, namespace):
         try:
@@ -86,13 +90,32 @@ class Repo:
         tree = api.list_repo_tree(self.remote.repo, repo_type=self.remote.kind, revision=self.sha, recursive=True)
         return {entry.path: entry for entry in islice(tree, MOST_FILES) if isinstance(entry, RepoFile)}
 
-    def read(self, name: str) -> bytes:
-        """A file's bytes; DataError where it is too large to be what it should be."""
+    def fetch(self, name: str, largest: int) -> Path:
+        """A file, in the Hub's cache; DataError where it is too large to be what it should be."""
         size = self.files[name].size
-        if size > LARGEST:
-            raise DataError(f"{size:,} bytes, more than {LARGEST:,}")
+        if size > largest:
+            raise DataError(f"{size:,} bytes, more than {largest:,}")
         where = {"repo_id": self.remote.repo, "repo_type": self.remote.kind, "revision": self.sha, "filename": name}
-        return Path(self.remote.ask(lambda api: api.hf_hub_download(**where))).read_bytes()
+        return Path(self.remote.ask(lambda api: api.hf_hub_download(**where)))
+
+    def read(self, name: str) -> bytes:
+        """A small file's bytes."""
+        return self.fetch(name, LARGEST).read_bytes()
+
+    def beside(self, name: str) -> Path | None:
+        """The predictions beside a results file, where they are published."""
+        predictions = predictions_of(Path(name)).as_posix()
+        return self.fetch(predictions, PREDICTION_BYTES) if predictions in self.files else None
+
+    def has(self, name: str, commit: str) -> bool:
+        """Whether a file was the same at another commit."""
+        try:
+            there = self if commit == self.sha else Repo(self.remote, commit)
+        except PassingError:
+            raise
+        except HubError:
+            return False
+        return name in there.files and there.files[name].blob_id == self.files[name].blob_id
 
 
 class Benchmark:
@@ -110,6 +133,14 @@ class Benchmark:
         if file is None:
             raise DataError(f"{self.repo.remote.repo}@{commit[:12]} has no subset {subset}")
         return f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}"
+
+    def rows_of(self, entry: Entry) -> list[Row] | None:
+        """The rows behind an entry, from a commit that has them."""
+        subset = entry.result["subset"]
+        for commit in (self.repo.sha, entry.result["bench_revision"]):
+            if COMMIT.fullmatch(commit) and self.rows(commit, subset) == entry.rows:
+                return headline_rows(self.at(commit).fetch(f"{subset}/test.parquet", ROWS_BYTES))
+        return None
 
     def commit_of(self, result: Result) -> str:
         """The commit that a result names, by itself or by the hash of the rows."""
@@ -161,8 +192,9 @@ class Benchmark:
         """A result as the board has it."""
         remote = self.repo.remote
         version = self.tags.get(commit, commit[:12])
-        rows = self.rows(commit, result["subset"])
-        return Entry(result, name, f"{repo.remote.repo}/{where}", remote.repo, rows, version, **more)
+        rows, predictions = self.rows(commit, result["subset"]), repo.beside(where)
+        where = f"{repo.remote.repo}/{where}"
+        return Entry(result, name, where, remote.repo, rows, version, predictions=predictions, **more)
 
 
 def _add(repo: Repo, bench: Benchmark, gathered: Gathered, statuses: Statuses) -> None:
@@ -205,5 +237,5 @@ def _entry(repo: Repo, name: str, bench: Benchmark, gathered: Gathered, statuses
         stated["bench_revision"] = commit
     lines = origin_of(stated, remote.endpoint)
     lines[2:2] = repo_lines(remote.repo, repo.sha, name, remote.endpoint, provenance, card)
-    status = statuses.of(remote.repo, result)
+    status = statuses.of(remote.repo, result, lambda commit: repo.has(name, commit))
     return bench.entry(result, remote.repo, repo, name, commit, status=status, origin=lines)

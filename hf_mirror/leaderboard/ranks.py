@@ -1,23 +1,38 @@
-"""Which ranks a model may hold, given what its interval leaves open."""
+"""Which ranks a model may hold, given what the tests leave open."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import permutations
 
-Score = dict[str, float | None]
+from hf_mirror import metrics
+from hf_mirror.alignment import Row
+from hf_mirror.comparison import SIGNIFICANT, Answers, pairwise
+
+Score = Mapping[str, float | None]
 
 
-def rank_sets(losses: Sequence[Score]) -> list[tuple[int, int]]:
-    """The best and worst rank of each model by its log-loss `{value, low, high}`, lower is better.
+def rank_sets(
+    losses: Mapping[int, Score], rows: Sequence[Row], answers: Mapping[int, Answers], *, seed: int = 0
+) -> dict[int, tuple[int, int]]:
+    """The best and worst rank by log-loss `{value, low, high}`, lower is better, of each place.
 
-    One model is better than another where its interval lies wholly below the other's. The best possible rank is 1 +
-    the number of models that are better, the worst the number of models that are not worse. This is conservative: the
-    same scenes answered by both tell smaller differences apart, which takes predictions and `mirror compare`. A model
-    without an interval (one user) is neither better nor worse than any.
+    Two places with `answers` to the benchmark's `rows` are compared on the same scenes, as `mirror compare` does:
+    paired, user-clustered, Holm-corrected. Where either has none, one is better only if the intervals do not overlap,
+    which is conservative; without an interval (one user) nothing is told apart.
     """
-    better = [sum(_below(other, loss) for other in losses) for loss in losses]
-    worse = [sum(_below(loss, other) for other in losses) for loss in losses]
-    return [(1 + above, len(losses) - below) for above, below in zip(better, worse, strict=True)]
+    better = {
+        (str(one), str(other))
+        for one, other in permutations(losses, 2)
+        if not (one in answers and other in answers) and _below(losses[one], losses[other])
+    }
+    if len(answers) > 1:
+        for pair in pairwise(rows, {str(place): of for place, of in answers.items()}, seed=seed)["pairs"]:
+            loss = pair["full"]["log_loss"]
+            if loss["p_holm"] < SIGNIFICANT:
+                better.add((pair["a"], pair["b"]) if loss["value"] < 0 else (pair["b"], pair["a"]))
+    found = metrics.rank_sets([str(place) for place in losses], better)
+    return {int(place): rank for place, rank in found.items()}
 
 
 def _below(one: Score, other: Score) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_mirror import PROJECT
 from hf_mirror.errors import HubError
-from hf_mirror.files import canonical_json, replacing
+from hf_mirror.files import replacing
 from hf_mirror.publish.cards import render
 from hf_mirror.publish.release import Remote, difference
 
@@ -22,7 +22,7 @@ FILES = ("index.html", "board.css", "board.js", "panel.js", "drawing.js")
 def write_site(board: dict[str, Any], out: Path) -> None:
     """Writes the page and its data: `board.json` for programs, `board-data.js` for the page, since a page that is
     opened from a file may read no other. Same board, same bytes; other files of `out` are left alone."""
-    text = canonical_json(board)
+    text = json.dumps(board, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     quoted = json.dumps(text).replace("<", "\\u003c")  # ASCII, so no line separator ends the text either
     written = {name: (PAGE / name).read_text(encoding="utf-8") for name in FILES}
     written |= {"board.json": text + "\n", "board-data.js": f"window.BOARD_JSON = {quoted};\n"}

@@ -1,10 +1,11 @@
-"""How far a row can be trusted: self-reported, unless a file of `mirror verify` says more of these very predictions."""
+"""How far a row can be trusted: self-reported, unless a record of `mirror verify` says more of this very file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json
@@ -17,28 +18,32 @@ KEY = ("model", "subset", "mode", "predictions_sha256")
 
 @dataclass(frozen=True)
 class Statuses:
-    """The best that was verified of each model, subset, mode and predictions' hash."""
+    """What was verified: commits of a model's repo and their status, by model, subset, mode and predictions."""
 
-    known: dict[tuple[str, ...], Status] = field(default_factory=dict)
+    known: dict[tuple[str, ...], list[tuple[str, Status]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Statuses:
-        """Every `*.json` in a folder: `{model, subset, mode, predictions_sha256, status}`. These are the board owner's
+        """Every record of every `*.json` in a folder, as `mirror verify --out` writes them. These are the board owner's
         own files, so one that is not so is a DataError."""
-        known: dict[tuple[str, ...], Status] = {}
+        statuses = cls()
         for path in sorted(folder.rglob("*.json")):
-            found = read_json(path)
-            if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in KEY):
-                raise DataError(f"{path} lacks {', '.join(KEY)} or status; expected a file of `mirror verify`")
-            if found.get("status") not in STATUSES:
-                raise DataError(f"{path} has status {found.get('status')!r}; expected one of {', '.join(STATUSES)}")
-            key = tuple(found[name] for name in KEY)
-            known[key] = max(known.get(key, STATUSES[0]), found["status"], key=STATUSES.index)
-        if not known:
-            raise DataError(f"{folder} holds no verification; run `mirror verify` first")
-        return cls(known)
+            records = read_json(path)
+            for record in records if isinstance(records, list) else [records]:
+                statuses._add(record, path)
+        if not statuses.known:
+            raise DataError(f"{folder} holds no verification; run `mirror verify --out` first")
+        return statuses
 
-    def of(self, model: str, result: Result) -> Status:
-        """The status of a result in the repo of `model` (on the Hub), or of this name."""
-        key = (model, result["subset"], result["mode"], result.get("predictions_sha256", ""))
-        return self.known.get(key, "self-reported")
+    def _add(self, record: Any, path: Path) -> None:
+        if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in (*KEY, "commit")):
+            raise DataError(f"{path} lacks {', '.join(KEY)} or commit; expected what `mirror verify --out` wrote")
+        if record.get("status") not in STATUSES:
+            raise DataError(f"{path} has status {record.get('status')!r}; expected one of {', '.join(STATUSES)}")
+        self.known.setdefault(tuple(record[name] for name in KEY), []).append((record["commit"], record["status"]))
+
+    def of(self, model: str, result: Result, is_same: Callable[[str], bool]) -> Status:
+        """The best status of a result in the repo of `model`; `is_same` says whether the results file at a commit is
+        the one that the result was read from."""
+        records = self.known.get((model, result["subset"], result["mode"], result.get("predictions_sha256", "")), [])
+        return max((status for commit, status in records if is_same(commit)), default=STATUSES[0], key=STATUSES.index)

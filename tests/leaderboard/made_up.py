@@ -79,7 +79,10 @@ def with_newer_fields(found: dict[str, Any], seed: int) -> dict[str, Any]:
         return {"value": value, "low": value - by, "high": value + by}
 
     accuracy, loss = found["scores"]["accuracy"]["value"], found["scores"]["log_loss"]["value"]
-    confidence = np.linspace(0.22, 0.85, 8)
+    confidence = np.linspace(0.22, 0.85, 8).tolist()
+    bins = [{"confidence": c, "accuracy": 0.1 + 0.6 * c + rng.normal() * 0.03, "scenes": 20 + 9 * i}
+            for i, c in enumerate(confidence)]  # fmt: skip
+    r2 = {"mcfadden_r2_uniform": around(0.031, 0.02), "mcfadden_r2_popularity": around(0.02, 0.02)}
     groups = {
         "gap": ("first", "<1h", "1h-1d", ">=1d"),
         "popularity": ("low", "middle", "high"),
@@ -95,62 +98,46 @@ def with_newer_fields(found: dict[str, Any], seed: int) -> dict[str, Any]:
         "seconds": 812.4,
         "predictions_sha256": f"{seed:064x}",
         "failures": {"too_long": 12, "no_probabilities": 3},
-        "scores": found["scores"] | {"mcfadden_r2_uniform": around(0.031, 0.02), "mcfadden_r2_popularity": around(0.02, 0.02)},
+        "scores": found["scores"] | r2,
         "position": found["position"] | {"ckld": {"5": 0.0123}},
-        "calibration": {
-            "5": {
-                "ece_top_label": 0.083,
-                "ece_class_wise": 0.041,
-                "bins": [
-                    {"confidence": float(c), "accuracy": float(0.1 + 0.6 * c + rng.normal() * 0.03), "scenes": int(rng.integers(20, 90))}
-                    for c in confidence
-                ],
-            }
-        },
+        "calibration": {"5": {"ece_top_label": 0.083, "ece_class_wise": 0.041, "bins": bins}},
         "brier_decomposition": {"5": {"reliability": 0.012, "resolution": 0.034, "uncertainty": 0.8}},
         "groups": {
             dimension: {
-                name: {"n_scenes": 40 + i, "n_clusters": 20 + i, "accuracy": around(accuracy + rng.normal() * 0.03, 0.06),
-                       "log_loss": around(loss, 0.1)}
+                name: {"n_scenes": 40 + i, "n_clusters": 20 + i, "log_loss": around(loss, 0.1),
+                       "accuracy": around(accuracy + rng.normal() * 0.03, 0.06)}
                 for i, name in enumerate(names)
             }
             for dimension, names in groups.items()
         },
         "worst_group": {"gap": {"group": ">=1d", "accuracy": accuracy - 0.05, "gap": 0.08}},
         "twins": {
-            name: {"n_scenes": 180, "accuracy": around(-0.01 * i, 0.03), "log_loss": around(0.02 * i, 0.03), "p_value": 0.6 / 4**i}
+            name: {"n_scenes": 180, "accuracy": around(-0.01 * i, 0.03), "log_loss": around(0.02 * i, 0.03),
+                   "p_value": 0.6 / 4**i}
             for i, name in enumerate(twins)
         },
     }  # fmt: skip
 
 
-def write_results(folder: Path, scenes: int = 180, users: int = 60) -> Path:
-    """A folder of results: two domains, one with two regimes, several models and baselines, both modes."""
-    for domain, regime, many in (
-        ("films", "popularity_matched", users),
-        ("films", "uniform", users),
-        ("news", "logged", 3 * users),
-    ):
-        of = rows(scenes if domain == "films" else 5 * scenes, many if domain == "films" else 5 * users, domain, regime)
-        subset = domain if regime != "uniform" else f"{domain}-uniform"
-        same = {"subset": subset}
-        big = result("acme/mirror-7b-dpo", of, answers(of, 1.1, 0.2, 1), model_parameters=7_241_000_000, **same)
-        small = result("acme/tiny-mirror", of, answers(of, 0.3, 1.5, 2), model_parameters=1_100_000, **same)
-        plain = result("other-lab/a-model-with-quite-a-long-name-0.5B-instruct", of, answers(of, 0.6, 0.0, 3),
-                       model_parameters=494_000_000, model_revision=None, **same)  # fmt: skip
-        easy = result(
-            "ease (full past)", of, answers(of, 0.9, 0.0, 4), baseline={"name": "ease", "history": "full past"}, **same
-        )
-        for name, found in {
-            "big": with_newer_fields(big, 7),
-            "small": with_newer_fields(small, 8),
-            "plain": plain,
-            "ease": easy,
-        }.items():
-            write_json(folder / name / f"{subset}.json", found)
-        if regime != "uniform":
-            thinking = with_newer_fields(big, 9) | {"mode": "rationale"}
-            thinking["rationale"] = {"decisions": 1080, "valid": 0.97, "in_form": 0.93, "cut_off": 0.01,
-                                     "stated_accuracy": 0.31, "consistent": 0.88}  # fmt: skip
-            write_json(folder / "big" / f"{subset}.rationale.json", thinking)
+def write_results(folder: Path, scenes: int, users: int) -> Path:
+    """A folder of results: two domains, one of them with two regimes, models and a baseline, both modes."""
+    for domain, regime in (("films", "popularity_matched"), ("films", "uniform"), ("news", "logged")):
+        of = rows(scenes, users, domain, regime)
+        subset = domain if regime != "uniform" else f"{domain}-{regime}"
+        models = (
+            ("big", "acme/mirror-7b-dpo", answers(of, 1.1, 0.2, 1), {"model_parameters": 7_241_000_000}),
+            ("small", "acme/tiny-mirror", answers(of, 0.3, 1.5, 2), {"model_parameters": 1_100_000}),
+            ("plain", "other-lab/a-model-with-quite-a-long-name-0.5B-instruct", answers(of, 0.6, 0.0, 3),
+             {"model_parameters": 494_000_000, "model_revision": None}),
+            ("ease", "ease (full past)", answers(of, 0.9, 0.0, 4), {"baseline": {"name": "ease", "history": "full"}}),
+        )  # fmt: skip
+        for seed, (name, model, probs, more) in enumerate(models):
+            found = result(model, of, probs, subset=subset, **more)
+            newer = with_newer_fields(found, seed) if name in ("big", "small") else found
+            write_json(folder / name / f"{subset}.json", newer)
+            if name == "big" and regime != "uniform":
+                thoughts = {"decisions": 1080, "valid": 0.97, "in_form": 0.93, "cut_off": 0.01, "stated_accuracy": 0.31,
+                            "consistent": 0.88}  # fmt: skip
+                write_json(folder / name / f"{subset}.rationale.json",
+                           newer | {"mode": "rationale", "rationale": thoughts})  # fmt: skip
     return folder
