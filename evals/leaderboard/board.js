@@ -157,7 +157,7 @@ function start() {
   byId("filters").addEventListener("input", filter);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("rejected").hidden = !BOARD.rejected.length;
-  byId("rejected").querySelector("h2").textContent = `Rejected: ${BOARD.rejected.length}`;
+  byId("rejected").querySelector("h2").textContent = `Rejected: ${BOARD.n_rejected}`;
   byId("rejected").querySelector("ul").append(...BOARD.rejected.map((line) => el("li", {}, el("code", {}, line.where), ` rejected: ${line.reason}`)));
   byId("origin").textContent = `From ${BOARD.endpoint}, by hf_mirror. The same data for programs: board.json.`;
   show();

@@ -242,7 +242,8 @@ def leaderboard(options: argparse.Namespace) -> Result:
     else:
         gathered = room.from_files(options.results)
     shown = room.board(gathered)
-    result: Result = {"results": [entry.result for entry in gathered.entries], "rejected": shown["rejected"]}
+    results = [entry.result | {"model": entry.name} for entry in gathered.entries]
+    result: Result = {"results": results, "rejected": shown["rejected"]}
     if options.out:
         room.write_site(shown, options.out)
         result["page"] = str(options.out / "index.html")

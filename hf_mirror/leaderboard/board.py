@@ -11,13 +11,14 @@ from hf_mirror.leaderboard.ranks import rank_sets
 Facts = dict[str, Any]
 BLOCK = ("domain", "regime", "mode", "subset", "bench", "rows")
 OF_BLOCK = ("n_scenes", "n_clusters", "underpowered")
+MOST_REJECTED = 500  # lines
 LEAST = "minimum_detectable_difference"
 ELSEWHERE = {*BLOCK, *OF_BLOCK, LEAST, "bench_revision", "baselines", "baseline", "model", "versions", "hardware"}
 
 
 def board(gathered: Gathered) -> Facts:
     """`{endpoint, blocks: [{domain, regime, mode, subset, …, entries: [{name, kind, rank, scores, …}]}], rejected:
-    [{where, reason}]}`.
+    [{where, reason}], n_rejected}`.
 
     A block holds what was scored on the very same rows in the same mode, the lowest log-loss first. Baselines stand in
     every block of their rows, whatever its mode; chance, popularity and position-only are taken from any result.
@@ -33,7 +34,8 @@ def board(gathered: Gathered) -> Facts:
     return {
         "endpoint": gathered.endpoint,
         "blocks": made,
-        "rejected": sorted(gathered.rejected, key=lambda line: (line["where"], line["reason"])),
+        "rejected": sorted(gathered.rejected, key=lambda line: (line["where"], line["reason"]))[:MOST_REJECTED],
+        "n_rejected": len(gathered.rejected),
     }
 
 

@@ -19,6 +19,7 @@ Check = Callable[[Any], Any]
 Result = dict[str, Any]
 
 LARGEST = RESULT_BYTES
+SHOWN = 200_000  # characters of what a board shows of one result
 MOST = 200  # entries of any list or map
 LONGEST = 300  # characters of any text
 REQUIRED = ("model", "domain", "regime", "mode", "bench_revision", "n_scenes", "n_clusters", "coverage", "scores",
@@ -49,6 +50,8 @@ def check(data: bytes) -> Result:
         _complete(metrics, name)
     if "chance" not in result["baselines"]:
         raise DataError("baselines lack chance")
+    if (size := len(json.dumps(result))) > SHOWN:
+        raise DataError(f"{size:,} characters to show, more than {SHOWN:,}")
     return {"subset": result["domain"]} | result
 
 

@@ -84,8 +84,10 @@ def from_files(paths: Iterable[Path]) -> Gathered:
                 gathered.entries.append(_entry(check(data), path, where, gathered.endpoint))
             except DataError as problem:
                 gathered.reject(where, problem)
-    if not gathered.entries and not gathered.rejected:
-        raise DataError(f"no results in {', '.join(map(str, paths))}; run `mirror evaluate` first")
+    if not gathered.entries:
+        odd = [f"{line['where']}: {line['reason']}" for line in gathered.rejected[:1]]
+        where = ", ".join(map(str, paths))
+        raise DataError("; ".join([f"no results in {where}", *odd, "run `mirror evaluate` first"]))
     return gathered
 
 

@@ -43,6 +43,8 @@ def from_hub(namespace: str, endpoint: str | None = None, statuses: Statuses | N
             _add(Repo(Remote(endpoint, name, "model"), None), bench, gathered, statuses or Statuses())
         except PassingError:
             raise
+        except PrivateError:
+            continue
         except (HubError, DataError) as problem:
             gathered.reject(name, problem)
     gathered.entries += bench.entries.values()
@@ -67,6 +69,10 @@ def _models(bench: Remote, namespace: str) -> list[str]:
     return sorted({name for name in [*own, *ranked[:MOST_MODELS]] if REPO.fullmatch(name)})
 
 
+class PrivateError(HubError):
+    """A repo that not everybody may know of, so that a board for everybody does not name it."""
+
+
 class Repo:
     """One public repo at one commit (None: of its main branch), and the small files that are read from it."""
 
@@ -77,7 +83,7 @@ class Repo:
         try:
             info = remote.ask(lambda api: api.repo_info(remote.repo, repo_type=remote.kind, revision=revision))
             if info.private:
-                raise HubError(f"{remote.repo} is private, and a board is for all to read")
+                raise PrivateError(f"{remote.repo} is private, and a board is for all to read")
             self.sha, self.card = str(info.sha), info.card_data
             self.files = remote.ask(self._files)
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):

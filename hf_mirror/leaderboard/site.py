@@ -74,7 +74,7 @@ def _card(board: dict[str, Any], namespace: str) -> str:
         "datasets": [f"{namespace}/mirror-bench"],
         "models": sorted(names),
     }
-    counts = {"results": sum(len(block["entries"]) for block in board["blocks"]), "rejected": len(board["rejected"])}
+    counts = {"results": sum(len(block["entries"]) for block in board["blocks"]), "rejected": board["n_rejected"]}
     header = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n" + render(
         "leaderboard.md.jinja",

@@ -100,6 +100,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, made_up: ModuleType) -> Iterat
         easier = lab.result("acme/easier", bench_revision=lab.bench)
         easier["baselines"]["chance"]["accuracy"]["value"] = 0.5
         lab.upload("acme/easier", {"evaluations/films.direct.json": easier})
+        lab.upload("acme/secret", {"evaluations/films.direct.json": b"not for all"})
+        lab.api.update_repo_settings("acme/secret", private=True)
         lab.upload("acme/no-results", {"README.md": b"# A model\n"})
         yield lab
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,9 +16,8 @@ from hf_mirror.domains import import_file
 from hf_mirror.leaderboard import board, from_files, write_site
 
 browser_room = import_file(Path(__file__).parent / "browser.py")
-if browser_room.PROGRAM is None and "CI" not in os.environ:
-    pytest.skip("no chromium-headless-shell or chromium here; apt-get install chromium-headless-shell",
-                allow_module_level=True)  # fmt: skip
+if browser_room.PROGRAM is None:
+    pytest.skip("no Chromium here; apt-get install chromium-headless-shell", allow_module_level=True)
 
 HOSTILE = "acme/</script><img src=x onerror=document.title='taken'>&amp;\u202eevil"
 ROW = ".entry .name .name"

@@ -81,6 +81,20 @@ def test_what_is_no_results_file_at_all(data: bytes) -> None:
         check(data)
 
 
+def test_a_file_that_fills_the_page_is_refused(found: dict[str, Any]) -> None:
+    group = found["groups"]["gap"]["first"]
+    many = {f"dimension {i}": {f"group {j}": group for j in range(40)} for i in range(40)}
+    with pytest.raises(DataError, match=r"characters to show, more than 200,000"):
+        check(json.dumps(found | {"groups": many}).encode())
+
+
+def test_only_broken_results_are_one_line(tmp_path: Path, mirror: Callable[..., Any]) -> None:
+    (tmp_path / "cut.json").write_text('{"baselines": {"chance"')
+    done = mirror("leaderboard", tmp_path / "cut.json")
+    assert done.code == 1 and done.err.count("\n") == 1
+    assert "cut.json: not JSON, or cut in half; run `mirror evaluate` first" in done.err
+
+
 def test_rank_sets_by_hand() -> None:
     def score(low: float | None, high: float | None) -> dict[str, float | None]:
         return {"value": 1.0, "low": low, "high": high}
