@@ -43,30 +43,33 @@ class Contender:
 
 
 def compare(paths: Sequence[Path], bench: Bench, *, seed: int = 0) -> dict[str, Any]:
-    """`pairwise` of all results in `paths` (files or folders), per subset that has two of them or more.
+    """`pairwise` of all results in `paths` (files or folders), per subset and mode with two of them or more: keys are
+    `<subset>`, and `<subset>.rationale` in that mode.
 
-    Raises DataError for results of several modes or benchmark revisions, of another revision than `bench` has, and
-    for predictions that are not there or not whole.
+    Raises DataError for results of several benchmark revisions, of another revision than `bench` has, where no two
+    have subset and mode in common, and for predictions that are not there or not whole.
     """
     found = contenders(paths)
     subsets: dict[str, dict[str, Any]] = {}
-    for subset in sorted({each.subset for each in found}):
-        group = [each for each in found if each.subset == subset]
+    for subset, mode in sorted({(each.subset, each.mode) for each in found}):
+        group = [each for each in found if (each.subset, each.mode) == (subset, mode)]
         if len(group) < 2:
             continue
-        mode, revision = (_one(group, fact) for fact in ("mode", "bench_revision"))
+        revision = _one_revision(group)
         rows, given = bench.rows(subset)
         if given != revision:
             raise DataError(
                 f"results for {subset} are of benchmark revision {revision}, --bench has {given}; give the one they "
                 "were made with"
             )
-        rows = [row for row in rows if is_headline(row)]  # recommenders answer no others that all could be asked
+        rows = [row for row in rows if is_headline(row)]  # baselines answer no others for sure
         answers = {name: answers_of(each, rows) for name, each in _named(group).items()}
-        subsets[subset] = {"mode": mode, "bench_revision": revision, **pairwise(rows, answers, seed=seed)}
+        key = subset if mode == "direct" else f"{subset}.{mode}"
+        subsets[key] = {"subset": subset, "mode": mode, "bench_revision": revision}
+        subsets[key] |= pairwise(rows, answers, seed=seed)
     if not subsets:
-        where = ", ".join(map(str, paths))
-        raise DataError(f"no subset has two results in {where}; give results of two models on one benchmark")
+        held = ", ".join(f"{each.file} ({each.subset}, {each.mode})" for each in found)
+        raise DataError(f"no two results have subset and mode in common: {held}; compare like with like")
     return {"bench": bench.name, "subsets": subsets}
 
 
@@ -87,6 +90,8 @@ def contenders(paths: Iterable[Path]) -> list[Contender]:
             subset = of.get("subset") or of.get("domain") or file.stem
             found.append(Contender(str(of["model"]), subset, of["mode"], str(of.get("bench_revision")), file))
             expected = of.get("predictions_sha256")
+            if found[-1].file.resolve() in {each.file.resolve() for each in found[:-1]}:
+                raise DataError(f"{file} is given twice; expected results of two models")
             held = found[-1].predictions
             if not held.is_file():
                 raise DataError(f"{held} is missing; comparing needs the predictions beside {file.name}")
@@ -173,12 +178,12 @@ def _tested(users: metrics.Ints, differences: Sequence[metrics.Floats], seed: in
     return found
 
 
-def _one(group: Sequence[Contender], fact: str) -> str:
-    values = {getattr(each, fact): each.file for each in group}
-    if len(values) > 1:
-        told = ", ".join(f"{value} ({file})" for value, file in list(values.items())[:2])
-        raise DataError(f"results for {group[0].subset} differ in {fact}: {told}; compare like with like")
-    return next(iter(values))
+def _one_revision(group: Sequence[Contender]) -> str:
+    files = {each.bench_revision: each.file for each in group}
+    if len(files) > 1:
+        told = ", ".join(f"{revision} ({file})" for revision, file in list(files.items())[:2])
+        raise DataError(f"results for {group[0].subset} differ in bench_revision: {told}; compare like with like")
+    return group[0].bench_revision
 
 
 def _named(group: Sequence[Contender]) -> dict[str, Contender]:

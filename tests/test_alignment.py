@@ -127,6 +127,23 @@ def test_groups_and_the_worst_of_them():
     assert found["worst_group"] == {"gap": {"group": "<1h", "accuracy": 0.0, "gap": 1.0}}
 
 
+def test_a_handful_of_users_is_never_the_worst_group():
+    ages = ["old" if n >= 20 else "young" if n % 2 else "middle" for n in range(29)]  # nine old users, all wrong
+    rows = [row for n, age in enumerate(ages) for row in scene_rows(n, 2, n, groups={"age": age, "gap": "first"})]
+    answers = [tasteful(row, {"old": 0.1, "young": 0.9, "middle": 0.4}[row["groups"]["age"]]) for row in rows]
+    found = score(rows, answers, seed=0)
+    assert found["groups"]["age"]["old"]["n_clusters"] == 9
+    assert found["worst_group"] == {"age": {"group": "middle", "accuracy": 0.0, "gap": 1.0}}  # of one group: none
+
+
+def test_options_of_unknown_popularity_count_as_never_taken():
+    rows = rows_of([2])
+    unknown = [{**row, "options": [{**option, "asof_count": None} for option in row["options"]]} for row in rows]
+    found = score(unknown, [tasteful(row, 0.7) for row in rows], seed=0)
+    assert found["baselines"]["popularity"] == found["baselines"]["chance"]
+    assert "popularity" not in found["divergence"]
+
+
 def test_a_model_that_follows_the_crowd_has_a_lift():
     def known(rows):
         for row in rows:

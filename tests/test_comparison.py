@@ -90,16 +90,16 @@ def results(rows, tmp_path):
     write_rows(bench / "shop.parquet", rows, BENCH)
     revision = f"sha256:{sha256_file(bench / 'shop.parquet')}"
 
-    def write(name, p, **given):
+    def write(name, p, stem="shop", **given):
         out = tmp_path / name
         predictions = [
             {**{key: row[key] for key in ("scene_id", "variant_id")}, "choice_probs": tasteful(row, p), "failure": None}
             for row in rows
         ]
-        write_rows(out / "shop.predictions.parquet", predictions, PREDICTION)
+        write_rows(out / f"{stem}.predictions.parquet", predictions, PREDICTION)
         about = {"model": name, "subset": "shop", "mode": "direct", "bench_revision": revision, "scores": {}}
-        about["predictions_sha256"] = sha256_file(out / "shop.predictions.parquet")
-        write_json(out / "shop.json", about | given)
+        about["predictions_sha256"] = sha256_file(out / f"{stem}.predictions.parquet")
+        write_json(out / f"{stem}.json", about | given)
         return str(out)
 
     return str(bench), write
@@ -116,13 +116,40 @@ def test_the_command(results, capsys):
     assert "ranks by log-loss: one 1, two 2" in shown
 
 
+def test_results_of_both_modes_are_compared_mode_by_mode(results, capsys):
+    bench, write = results
+    for name in ("one", "two"):
+        write(name, 0.8)
+        write(f"{name}/", 0.6, stem="shop.rationale", mode="rationale")
+    main(["compare", str(Path(bench).parent / "one"), str(Path(bench).parent / "two"), "--bench", bench, "--json"])
+    assert list(json.loads(capsys.readouterr().out)["subsets"]) == ["shop", "shop.rationale"]
+
+
+def test_a_baseline_that_does_not_answer_twins_is_compared(rows, results, capsys):
+    bench, write = results
+    with_twins = rows + [made.twin(row, "own-ids-random") for row in rows if row["variant"]["order"] == "random"]
+    write_rows(Path(bench) / "shop.parquet", with_twins, BENCH)
+    revision = f"sha256:{sha256_file(Path(bench) / 'shop.parquet')}"
+    given = [write(name, p, bench_revision=revision) for name, p in (("one", 0.8), ("two", 0.5))]
+    main(["compare", *given, "--bench", bench, "--json"])
+    assert json.loads(capsys.readouterr().out)["subsets"]["shop"]["n_scenes"] == 60
+
+
+def test_a_file_given_twice_is_refused(results, capsys):
+    bench, write = results
+    one = write("one", 0.8)
+    with pytest.raises(SystemExit):
+        main(["compare", one, f"{one}/shop.json", "--bench", bench])
+    assert "given twice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"mode": "rationale"}, "differ in mode"),
+        ({"mode": "rationale"}, "no two results have subset and mode in common"),
         ({"bench_revision": "abc"}, "differ in bench_revision"),
         ({"predictions_sha256": "0"}, "SHA-256 differs"),
-        ({"subset": "other"}, "no subset has two results"),
+        ({"subset": "other"}, "no two results have subset and mode in common"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(results, capsys, given, told):

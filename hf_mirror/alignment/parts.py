@@ -13,6 +13,7 @@ from hf_mirror.alignment.table import Row, Table, is_headline
 
 Scores = Mapping[str, metrics.Floats]
 SHOWN = ("accuracy", "log_loss")
+LEAST_USERS = 10  # of a group that may be called the worst
 DRAWS = 1_999  # of a twin's sign-flip test: p in steps of 0.0005
 
 
@@ -33,10 +34,14 @@ def groups(table: Table, values: Scores, seed: int) -> dict[str, dict[str, dict[
 
 
 def worst_groups(by_group: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Per dimension the group of lowest accuracy, and how far the best one is from it. Small groups count as others do:
-    their intervals say how little that may mean."""
-    means = {name: {group: of["accuracy"]["value"] for group, of in found.items()} for name, found in by_group.items()}
-    return {name: metrics.worst_group(found) for name, found in means.items()}
+    """Per dimension the group of lowest accuracy, and how far the best one is from it, among groups of 10 users or
+    more: the lowest of many small ones is low by luck. A dimension with fewer than two such groups is left out."""
+    found = {}
+    for dimension, of in by_group.items():
+        means = {group: each["accuracy"]["value"] for group, each in of.items() if each["n_clusters"] >= LEAST_USERS}
+        if len(means) > 1:
+            found[dimension] = metrics.worst_group(means)
+    return found
 
 
 def twins(

@@ -70,7 +70,7 @@ class Table:
             n_options=n_options,
             random=random,
             ranks=ranks,
-            asof_counts=[[option["asof_count"] for option in row["options"]] for row in rows],
+            asof_counts=[[option["asof_count"] or 0 for option in row["options"]] for row in rows],
             users=users,
             items=items,
             sizes=n_options[first],

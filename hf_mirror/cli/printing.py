@@ -155,8 +155,8 @@ def board(result: Result) -> str:
 def comparison(result: Result) -> str:
     """Every pair of models per subset, and the ranks that stay open."""
     lines = []
-    for subset, found in result["subsets"].items():
-        lines.append(f"{subset} · {found['mode']} · {found['n_scenes']:,} scenes (first less second)")
+    for found in result["subsets"].values():
+        lines.append(f"{found['subset']} · {found['mode']} · {found['n_scenes']:,} scenes (first less second)")
         for pair in found["pairs"]:
             lines.append(f"  {pair['a']} - {pair['b']}")
             for name in ("full", "intersection"):
