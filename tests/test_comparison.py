@@ -83,6 +83,12 @@ def test_models_that_share_no_scene(rows):
     assert json.dumps(pair, allow_nan=False)
 
 
+def answer(row, p):
+    """P(truth) = p, or as p(row) says; None: a failure."""
+    p = p(row) if callable(p) else p
+    return {"choice_probs": [] if p is None else tasteful(row, p), "failure": None if p is not None else "no_answer"}
+
+
 @pytest.fixture
 def results(rows, tmp_path):
     """A bench, and `write(name, p)`, which makes the files of a model."""
@@ -92,10 +98,7 @@ def results(rows, tmp_path):
 
     def write(name, p, stem="shop", **given):
         out = tmp_path / name
-        predictions = [
-            {**{key: row[key] for key in ("scene_id", "variant_id")}, "choice_probs": tasteful(row, p), "failure": None}
-            for row in rows
-        ]
+        predictions = [{**{key: row[key] for key in ("scene_id", "variant_id")}, **answer(row, p)} for row in rows]
         write_rows(out / f"{stem}.predictions.parquet", predictions, PREDICTION)
         about = {"model": name, "subset": "shop", "mode": "direct", "bench_revision": revision, "scores": {}}
         about["predictions_sha256"] = sha256_file(out / f"{stem}.predictions.parquet")
@@ -113,7 +116,16 @@ def test_the_command(results, capsys):
     main(["compare", write("one", 0.8), write("two", 0.5), "--bench", bench])
     shown = capsys.readouterr().out
     assert "one - two" in shown and "log-loss -0.470 [-0.470, -0.470] p=0.0001" in shown
-    assert "ranks by log-loss: one 1, two 2" in shown
+    assert "ranks by log-loss: one 1, two 2" in shown and "answered by both" not in shown
+
+
+def test_what_both_answered_is_told_where_it_is_less(rows, results, capsys):
+    bench, write = results
+    part = write("part", lambda row: 0.5 if row["scene_id"] < "scene00030" else None)
+    main(["compare", write("one", 0.8), part, "--bench", bench])
+    shown = capsys.readouterr().out
+    assert "    60 scenes: accuracy +50.0 " in shown
+    assert "    answered by both: 30 scenes: accuracy +0.0 " in shown
 
 
 def test_results_of_both_modes_are_compared_mode_by_mode(results, capsys):

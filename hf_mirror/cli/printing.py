@@ -156,21 +156,26 @@ def comparison(result: Result) -> str:
     """Every pair of models per subset, and the ranks that stay open."""
     lines = []
     for found in result["subsets"].values():
-        lines.append(f"{found['subset']} · {found['mode']} · {found['n_scenes']:,} scenes (first less second)")
+        about = f"{found['subset']} · {found['mode']} · {found['n_scenes']:,} scenes"
+        lines.append(f"{about} (first less second; accuracy in points)")
         for pair in found["pairs"]:
             lines.append(f"  {pair['a']} - {pair['b']}")
-            for name in ("full", "intersection"):
-                part = pair[name]
-                shown = [_difference(label, part[key], factor, digits) for label, key, factor, digits in _COMPARED
-                         if key in part]  # fmt: skip
-                lines.append(f"    {name} ({part['n_scenes']:,} scenes): {'; '.join(shown) or 'nothing in common'}")
+            full, both = (_compared(pair[name]) for name in ("full", "intersection"))
+            lines.append(f"    {full}")
+            if both != full:
+                lines.append(f"    answered by both: {both}")
         spans = (f"{name} {best}" if best == worst else f"{name} {best}-{worst}"
                  for name, (best, worst) in found["ranks"].items())  # fmt: skip
         lines.append(f"  ranks by log-loss: {', '.join(spans)}")
     return "\n".join([*lines, "95 % intervals and sign-flip p by user, p corrected over all pairs of a subset (Holm)."])
 
 
-_COMPARED = (("accuracy", "accuracy", 100, 1), ("log-loss", "log_loss", 1, 3))
+_COMPARED: tuple[tuple[str, str, int, int], ...] = (("accuracy", "accuracy", 100, 1), ("log-loss", "log_loss", 1, 3))
+
+
+def _compared(part: Result) -> str:
+    shown = [_difference(label, part[key], factor, digits) for label, key, factor, digits in _COMPARED if key in part]
+    return f"{part['n_scenes']:,} scenes: {'; '.join(shown) or 'nothing in common'}"
 
 
 def _difference(label: str, part: Result, factor: int, digits: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,16 +49,38 @@ def test_it_agrees_with_the_library(metric):
     assert (found["accuracy_low"], found["accuracy_high"]) == (pytest.approx(span.low), pytest.approx(span.high))
 
 
-def test_as_compute_metrics(metric):
-    def compute_metrics(output):
-        odds = np.exp(output.predictions)
-        return metric.compute(predictions=odds / odds.sum(axis=-1, keepdims=True), references=output.label_ids)
+def test_as_compute_metrics_of_a_trainer(metric, tmp_path):
+    """A model whose logits over two options are its input: the Trainer hands them over with the labels."""
+    import torch
+    from transformers import Trainer, TrainingArguments
 
-    output = SimpleNamespace(predictions=np.log([[3.0, 1.0], [1.0, 1.0]]), label_ids=np.array([0, 1]))
-    found = compute_metrics(output)
-    assert found["accuracy"] == pytest.approx(0.75)
-    assert found["log_loss"] == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
-    assert "accuracy_low" not in found
+    class Echo(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x, labels):
+            logits = x * self.scale
+            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    def compute_metrics(output):
+        return metric.compute(predictions=output.predictions, references=output.label_ids, logits=True)
+
+    rows = [{"x": [math.log(3.0), 0.0], "labels": 0}, {"x": [7.0, 7.0], "labels": 1}]
+    arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    trainer = Trainer(Echo(), arguments, eval_dataset=rows, compute_metrics=compute_metrics)
+    found = trainer.evaluate()
+    assert found["eval_accuracy"] == pytest.approx(0.75)
+    assert found["eval_log_loss"] == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    assert found["eval_log_loss"] == pytest.approx(found["eval_loss"])
+    assert found["eval_coverage"] == 1 and "eval_accuracy_low" not in found
+
+
+def test_logits_that_are_not_finite_are_failures(metric):
+    given = {"predictions": [[math.nan, 1.0], [0.0, 0.0], [900.0, 0.0]], "references": [0, 0, 0]}
+    found = metric.compute(**given, logits=True)
+    assert found["coverage"] == pytest.approx(2 / 3) and found["accuracy"] == pytest.approx(0.5)
+    assert metric.compute(**given)["coverage"] == 0  # logits taken for probabilities
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ Args:
     predictions: per scene a list of K probabilities, one per option; an empty list is a failure.
     references: per scene the index of the option that was chosen.
     users: per scene its user (any hashable), for intervals; optional.
+    logits: whether predictions are logits over the options instead, of which softmax makes probabilities.
 Returns:
     accuracy: 1 where the chosen option has the largest probability, 1/|ties| where it shares it; failures 0.
     expected_accuracy: the probability of the chosen option; failures 0.
@@ -70,8 +71,14 @@ class MirrorAlignment(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: Sequence[Sequence[float]], references: Sequence[int], users: Sequence[Any] | None = None
+        self,
+        predictions: Sequence[Sequence[float]],
+        references: Sequence[int],
+        users: Sequence[Any] | None = None,
+        logits: bool = False,
     ) -> dict[str, float | int | None]:
+        if logits:
+            predictions = [_softmax(row) for row in predictions]
         if users is not None and len(users) != len(predictions):
             raise ValueError(f"{len(users)} users for {len(predictions)} scenes; expected one per scene")
         answers = [_answer(row, chosen) for row, chosen in zip(predictions, references, strict=True)]
@@ -103,6 +110,15 @@ class MirrorAlignment(evaluate.Metric):
             raise ValueError("no prediction has probabilities; expected a list of K probabilities per scene")
         usual = max(sorted(set(given)), key=given.count)
         return np.array([len(row) or usual for row in predictions], dtype=np.float64)
+
+
+def _softmax(row: Sequence[float]) -> Sequence[float]:
+    """exp(l - max) over its sum; a row with a logit that is not finite has no probabilities, and stays as it is."""
+    values = np.asarray(row, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        return row
+    weights = np.exp(values - values.max())
+    return list(weights / weights.sum())
 
 
 def _answer(row: Sequence[float], chosen: int) -> tuple[np.ndarray | None, int]:
