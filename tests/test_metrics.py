@@ -175,7 +175,7 @@ def test_equal_values_have_an_interval_of_no_width():
     assert metrics.design_effect(np.full(300, 0.2), np.arange(300)) is None
 
 
-@pytest.mark.parametrize("users", [8, 150])
+@pytest.mark.parametrize("users", [8, 40, 150])
 def test_intervals_cover_at_their_nominal_rate(users):
     """Users differ in taste, so that scenes of a user agree; the true mean is 0.3."""
     hits, trials = 0, 200
