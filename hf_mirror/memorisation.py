@@ -1,9 +1,10 @@
 """`mirror probe`: whether a model knows a public data set by heart, asked in the benchmark's own way.
 
-"In MovieLens-1M, what is the title of the item with id 1193?" with five titles to choose from. Nothing about users can
-answer that, so a model that has not seen the publisher's files is at chance; one that has seen them may know test users
-as well, and what it gains on the benchmark is not all preference. Di Palma et al. (https://arxiv.org/abs/2505.10212)
-ask models to write such rows out; choosing works for small models too, and has a chance level and an interval.
+"In the data set ml-1m, what is the title of the item with id 1193?" with five titles to choose from. Nothing about
+users can answer that, so a model that has not seen the files is at chance; one that has seen them may know test
+users as well, and what it gains on the benchmark is not all preference. Di Palma et al.
+(https://arxiv.org/abs/2505.10212) ask models to write such rows out; choosing works for small models too, and has a
+chance level and an interval.
 
 Titles that the id itself gives away cannot be told from memory: ids are the publisher's, whatever they are. At chance
 says only that these pairs are not known.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from hf_mirror import PROJECT, build, domains, rows, scenes, splits, tables, world
+from hf_mirror import PROJECT, build, build_settings, domains, rows, scenes, splits, tables, world
 from hf_mirror.exposure import NOTHING
 from hf_mirror.files import read_json, read_rows
 from hf_mirror.scenes import Drafts, Sizes
@@ -200,7 +200,7 @@ def test_7_every_truth_is_a_liking(built: Path) -> None:
 # 8. Logged impressions are overwritten by sampled ones in evaluation.
 
 
-def evaluated_on_what_was_shown(module: ModuleType, raw: Path, out: Path, **settings: Any) -> bool:
+def evaluated_on_what_was_shown(module: Any, raw: Path, out: Path, **settings: Any) -> bool:
     """Whether every test scene offers what its impression showed."""
     module.build(domains.load("mind"), raw, out, module.BuildSettings(scenes=100, **settings))
     shown = {
@@ -221,8 +221,11 @@ def test_8_where_impressions_are_logged_they_are_used(raw_news: Path, tmp_path: 
     assert evaluated_on_what_was_shown(build, raw_news, tmp_path)
     assert evaluated_on_what_was_shown(build, raw_news, tmp_path, regime="uniform", instead_of_logged=True)
     assert {row["regime"] for row in read_rows(tmp_path / "mind" / "scenes" / "train.parquet")} == {"uniform"}
-    faulty = with_fault(build, '(split == "test" or not self.instead_of_logged)', "(not self.instead_of_logged)")
-    assert not evaluated_on_what_was_shown(faulty, raw_news, tmp_path, regime="uniform", instead_of_logged=True)
+    faulty = with_fault(
+        build_settings, '(split == "test" or not self.instead_of_logged)', "(not self.instead_of_logged)"
+    )
+    builder = SimpleNamespace(build=build.build, BuildSettings=faulty.BuildSettings)
+    assert not evaluated_on_what_was_shown(builder, raw_news, tmp_path, regime="uniform", instead_of_logged=True)
 
 
 # 9. Content embeddings are stored in file order and looked up by order of first appearance.

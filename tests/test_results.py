@@ -42,7 +42,7 @@ def refused(whole: Path, path: Path) -> str:
 
 def test_results_are_what_their_predictions_say(whole: Path, result: Path) -> None:
     rows, answers = rescore(result, predictions_of(result), open_bench(str(whole)))
-    assert len(rows) == len(answers) == 8 and answers[0] == [0.1, 0.7, 0.1, 0.1]
+    assert len(rows) == len(answers) == 10 and answers[0] == [0.1, 0.7, 0.1, 0.1]
 
 
 def test_the_order_of_predictions_means_nothing(whole: Path, result: Path) -> None:
@@ -165,7 +165,7 @@ def swap(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda rows: rows[:-1], "have 7 rows; shop has 8"),
+        (lambda rows: rows[:-1], "have 9 rows; shop has 10"),
         (lambda rows: [*rows[:-1], rows[0]], "has a row twice"),
         (set_at(3, "scene_id", to="another"), r"has no row [0-9a-f]+/own-full-shift3; expected every row"),
         (set_at(0, "choice_probs", to=[0.5, 0.5]), "has 2 probabilities of 4 options"),
@@ -209,7 +209,7 @@ def test_predictions_that_are_missing_cut_or_other_columns(whole: Path, result: 
 
 def test_few_rows_of_many_values_are_not_read(whole: Path, result: Path) -> None:
     change_predictions(result, set_at(0, "choice_probs", to=[0.0] * 1000))
-    assert "hold more values than 8 rows can have" in refused(whole, result)
+    assert "hold more values than 10 rows can have" in refused(whole, result)
 
 
 def test_results_of_another_bench_with_the_same_scenes(whole: Path, result: Path, tmp_path: Path) -> None:
