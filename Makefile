@@ -36,7 +36,7 @@ quickstart: $(READY)
 test: $(READY) $(HUB2_READY)
 	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --dist worksteal
 	$(HUB2)/bin/python -m pytest -m "not soak" --numprocesses auto --dist worksteal tests/test_publish.py \
-	  -k "twice or faults or unreachable or interrupted or pull_request or private or plain_load"
+	  -k "twice or interrupted or pull_request or private"
 
 # vLLM wants other versions of torch and transformers, so it lives in an environment of its own. This is its CPU build;
 # the packages that are taken out again do not fit the torch that it runs with here.

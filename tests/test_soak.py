@@ -146,10 +146,6 @@ def test_thousands_of_damaged_raw_folders(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / str(seed))
 
 
-def test_a_few_kills_of_tasks(run_folder: Path, tmp_path: Path, contents: Callable[[Path], dict[str, str]]) -> None:
-    check_kills_of_tasks(1, run_folder, tmp_path / "site", contents)
-
-
 @pytest.mark.soak
 def test_a_hundred_kills_of_tasks(run_folder: Path, tmp_path: Path, contents: Callable[[Path], dict[str, str]]) -> None:
     check_kills_of_tasks(50, run_folder, tmp_path / "site", contents)
