@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from hf_mirror import PROJECT, __version__
 from hf_mirror.cli import commands as calls
-from hf_mirror.cli import printing, values
+from hf_mirror.cli import printing, scoring, values
 from hf_mirror.cli.commands import Result
 from hf_mirror.errors import ConfigError
 
@@ -180,15 +180,15 @@ def _hub_commands(commands: Any) -> None:
 
 
 def _evaluation_commands(commands: Any) -> None:
-    command = _add(commands, "bench", calls.bench, printing.bench)
+    command = _add(commands, "bench", scoring.bench, printing.bench)
     _directory(command)
     _seed(command)
 
-    command = _add(commands, "baselines", calls.baselines, printing.board)
+    command = _add(commands, "baselines", scoring.baselines, printing.board)
     _directory(command)
     _seed(command)
 
-    command = _add(commands, "evaluate", calls.evaluate, printing.board)
+    command = _add(commands, "evaluate", scoring.evaluate, printing.board)
     command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
     command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
     command.add_argument("--domain", metavar="SUBSET", help="one domain, or <domain>-<regime> (default: all)")
@@ -198,7 +198,7 @@ def _evaluation_commands(commands: Any) -> None:
     _answering(command)
     _seed(command)
 
-    command = _add(commands, "probe", calls.probe, lambda found: "\n".join(found["verdicts"]))
+    command = _add(commands, "probe", scoring.probe, lambda found: "\n".join(found["verdicts"]))
     command.add_argument("model", metavar="MODEL[@REV]", help="a folder or a Hub id")
     command.add_argument("directory", type=Path, metavar="DIR", help="a run folder, for the items of its domains")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
@@ -206,7 +206,7 @@ def _evaluation_commands(commands: Any) -> None:
     _answering(command)
     _seed(command)
 
-    command = _add(commands, "leaderboard", calls.leaderboard, printing.leaderboard)
+    command = _add(commands, "leaderboard", scoring.leaderboard, printing.leaderboard)
     command.add_argument("results", nargs="*", type=Path, help="results of `mirror evaluate`: files or folders")
     command.add_argument("--namespace", metavar="NS", help="instead: what the Hub has for NS/mirror-bench")
     command.add_argument("--out", type=Path, metavar="DIR", help="write the page here too; open its index.html")
@@ -214,17 +214,17 @@ def _evaluation_commands(commands: Any) -> None:
     command.add_argument("--tag", metavar="vX.Y.Z", help="mark the Space's commit")
     command.add_argument("--verifications", type=Path, metavar="DIR", help="what `mirror verify` wrote")
 
-    command = _add(commands, "compare", calls.compare, printing.comparison)
+    command = _add(commands, "compare", scoring.compare, printing.comparison)
     command.add_argument("results", nargs="+", type=Path, help="results of two models or more: files or folders")
     command.add_argument("--bench", required=True, help="REPO@REV, or the folder that they were evaluated on")
     _seed(command)
 
-    command = _add(commands, "submit", calls.submit, printing.submitted)
+    command = _add(commands, "submit", scoring.submit, printing.submitted)
     command.add_argument("results", type=Path, metavar="DIR", help="what `mirror evaluate --out` wrote")
     command.add_argument("--repo", required=True, metavar="NAMESPACE/MODEL", help="the model on the Hub")
     command.add_argument("--create-pr", action="store_true", help="propose a pull request instead of a commit")
 
-    command = _add(commands, "verify", calls.verify, printing.verified)
+    command = _add(commands, "verify", scoring.verify, printing.verified)
     command.add_argument("repo", metavar="REPO[@REV]", help="a model on the Hub with published results")
     command.add_argument("--bench", required=True, help="REPO@REV, or a folder with <domain>.parquet")
     command.add_argument("--rerun", type=int, default=0, metavar="N", help="scenes per subset to run again (0)")
