@@ -23,6 +23,9 @@ const VARIANTS = {
   "own-ids-random": "ids instead of texts",
 };
 
+// The order in which groups are read; others stand as they are in the file.
+const ORDER = ["first", "<1h", "1h-1d", ">=1d", "few", "low", "middle", "many", "high"];
+
 const pairs = (value) => Object.entries(value || {});
 
 function part(title, ...children) {
@@ -79,7 +82,8 @@ function groupsPart(entry, block) {
     const worst = (entry.worst_group || {})[name];
     const gap = worst ? `worst: ${worst.group}, ${percent(worst.gap)} points behind the best` : "";
     const head = el("tr", {}, el("th", { colspan: 4, scope: "rowgroup" }, name.replace(/[_.]/g, " "), " ", el("small", {}, gap)));
-    return [head, ...pairs(groups).map(([group, of]) => el("tr", {}, el("th", { scope: "row" }, group),
+    const place = ([group]) => ORDER.indexOf(group);
+    return [head, ...pairs(groups).sort((one, other) => place(one) - place(other)).map(([group, of]) => el("tr", {}, el("th", { scope: "row" }, group),
       el("td", {}, percent((of.accuracy || {}).value)),
       el("td", { class: "line" }, of.accuracy ? whisker(of.accuracy, scale, block.chance.accuracy, between(of.accuracy, percent)) : NONE),
       el("td", {}, `${whole(of.n_scenes)} / ${whole(of.n_clusters)}`)))];
@@ -109,7 +113,7 @@ function failuresPart(entry) {
 function morePart(entry) {
   const said = pairs(entry.rationale).map(([name, value]) => [name.replace(/_/g, " "), name === "decisions" ? whole(value) : `${percent(value)} %`]);
   if (entry.popularity_lift) said.push(["popularity lift", `${percent(entry.popularity_lift.value)} (${between(entry.popularity_lift, percent)})`]);
-  for (const [name, of] of pairs(entry.divergence)) said.push([`divergence of ${name}`, `JSD ${nats(of.jsd)}, KS ${nats(of.ks)}`]);
+  for (const [name, of] of pairs(entry.divergence)) said.push([`divergence of ${name}`, `JSD ${nats(of.jsd)}` + (isNumber(of.ks) ? `, KS ${nats(of.ks)}` : "")]);
   return said.length ? part(entry.rationale ? "Thoughts and tastes" : "Tastes", facts(said)) : null;
 }
 

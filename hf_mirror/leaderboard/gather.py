@@ -108,7 +108,7 @@ def _entry(result: Result, path: Path, where: str, endpoint: str) -> Entry:
         result["bench_revision"],
         version or None,
         None if "baseline" in result else "self-reported",
-        origin_of(result, endpoint),
+        origin_of(result | {"model": _name(result["model"]), "bench": _name(repo)}, endpoint),
         predictions if predictions.is_file() else None,
     )
 
