@@ -61,6 +61,7 @@ def compare(paths: Sequence[Path], bench: Bench, *, seed: int = 0) -> dict[str, 
                 f"results for {subset} are of benchmark revision {revision}, --bench has {given}; give the one they "
                 "were made with"
             )
+        rows = [row for row in rows if is_headline(row)]  # recommenders answer no others that all could be asked
         answers = {name: answers_of(each, rows) for name, each in _named(group).items()}
         subsets[subset] = {"mode": mode, "bench_revision": revision, **pairwise(rows, answers, seed=seed)}
     if not subsets:

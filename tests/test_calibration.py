@@ -143,5 +143,5 @@ def test_two_way_intervals_cover_where_items_differ():
 @pytest.mark.soak
 @pytest.mark.parametrize(("users", "n_items"), [(20, 60), (120, 30), (400, 400)])
 def test_two_way_intervals_cover_at_their_nominal_rate(users, n_items):
-    _, two = coverage(2_000, users, n_items, draws=1_000)
-    assert 0.93 <= two <= 0.985
+    _, two = coverage(1_000, users, n_items, draws=500)
+    assert 0.92 <= two <= 0.985

@@ -269,6 +269,7 @@ def test_what_is_at_the_tag_is_what_was_staged_and_names_its_origin(
 ) -> None:
     from huggingface_hub import snapshot_download
 
+    fixture.add_baseline(run, "ease-(shown)", "shop")
     result = publish(run, "acme", "v0.1.0", endpoint=hub.url)
     shas = {entry["repo"]: entry["sha"] for entry in result["repos"]}
     for entry in result["repos"]:
@@ -279,6 +280,7 @@ def test_what_is_at_the_tag_is_what_was_staged_and_names_its_origin(
         for step in provenance["made_from"]:
             assert shas[step["repo"]] == step["revision"]
             assert step["revision"] in (folder / "README.md").read_text()
+    assert (tmp_path / "down/acme/mirror-bench/baselines/ease-(shown)/shop.predictions.parquet").is_file()
     steps = read_json(tmp_path / "down" / "acme" / "tiny-mirror-dpo" / "provenance.json")["made_from"]
     assert [step["repo"] for step in steps] == ["acme/mirror-preferences", "acme/tiny-mirror-sft", "acme/mirror-bench"]
 

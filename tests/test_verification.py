@@ -177,7 +177,7 @@ def test_results_are_submitted_once_and_beside_what_is_there(
 
 
 def test_what_nobody_else_could_check_is_not_submitted(evaluated: Path, tmp_path: Path, hub: EmbeddedHub) -> None:
-    with pytest.raises(ConfigError, match="was made on the folder .* which nobody else has"):
+    with pytest.raises(ConfigError, match=r"was made on the folder .* which nobody else has"):
         submit(evaluated, "ns/model", endpoint=hub.url)
     with pytest.raises(DataError, match="holds no results"):
         submit(tmp_path / "nothing", "ns/model", endpoint=hub.url)

@@ -20,7 +20,7 @@ HEADLINE = {"history": "own", "profile": "own", "text": "full"}
 
 def is_headline(row: Row) -> bool:
     """Whether the row has its own history and full text: only these are samples."""
-    return all(row["variant"][key] == value for key, value in HEADLINE.items())
+    return HEADLINE.items() <= row["variant"].items()
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,15 @@ def pad(rows: Sequence[Sequence[float] | Floats | None], n_options: Ints) -> Flo
 
     No distribution: None, the wrong number of entries, a value that is not finite or below 0, a sum off 1 by > 1e-3.
     """
-    padded = np.zeros((len(rows), int(n_options.max(initial=1))))
-    for index, (row, size) in enumerate(zip(rows, n_options, strict=True)):
-        values = np.asarray([] if row is None else row, dtype=np.float64)
-        fits = values.shape == (size,) and bool(np.all(np.isfinite(values) & (values >= 0)))
-        if fits and abs(values.sum() - 1) <= 1e-3:
-            padded[index, :size] = values
-        else:
-            padded[index] = np.nan
+    padded = np.full((len(rows), int(n_options.max(initial=1))), np.nan)
+    for size in np.unique(n_options):
+        of_size = [index for index in np.flatnonzero(n_options == size).tolist() if _length(rows[index]) == size]
+        values = np.array([rows[index] for index in of_size], dtype=np.float64).reshape(-1, size)
+        fits = np.all(np.isfinite(values) & (values >= 0), axis=1)
+        fits &= np.abs(np.where(fits[:, None], values, 0).sum(axis=1) - 1) <= 1e-3
+        kept = np.array(of_size, dtype=np.int64)[fits]
+        padded[kept] = 0
+        padded[kept, :size] = values[fits]
     return padded
 
 
@@ -91,6 +92,10 @@ def chance_centred(values: Floats, n_options: Ints) -> Floats:
     """
     chance = 1 / n_options
     return np.where(n_options > 1, (values - chance) / np.where(n_options > 1, 1 - chance, 1), 0.0)
+
+
+def _length(row: Sequence[float] | Floats | None) -> int:
+    return 0 if row is None else len(row)
 
 
 def _at_truth(values: Floats, truth: Ints) -> Floats:

@@ -34,6 +34,7 @@ def described_evaluation(evaluation: Evaluation, name: str, baselines: Sequence[
     low = own["accuracy"]["low"]
     return {
         "result": result,
+        "closed": evaluation.closed,
         "lines": [_line(f"**{name}**", own), *(_line(who, scores) for who, scores in ranked)],
         "beats_chance": low is not None and low > chance,
         "better": [who for who, scores in ranked if scores["log_loss"]["value"] < own["log_loss"]["value"]],
