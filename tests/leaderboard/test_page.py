@@ -116,6 +116,12 @@ def test_it_sorts_within_blocks_by_buttons(browser: Any) -> None:
     sizes = shown(browser, "size")
     assert sizes == ["7.24 B", "494 M", "1.1 M"]
     assert browser.run("document.querySelectorAll('.title').length") == 5  # no row left its block
+    browser.run("document.querySelector('.entry.model .open').click()")
+    order("name", str)
+    order("name", str)
+    opened = "document.querySelector('.open[aria-expanded=true]')"
+    assert browser.run(f"{opened}.closest('tr').nextSibling.id === {opened}.getAttribute('aria-controls')")
+    assert len(browser.texts(".panel")) == 1
 
 
 def test_it_filters(browser: Any) -> None:
