@@ -110,6 +110,12 @@ function failuresPart(entry) {
     rows.length ? table(["reason", "rows"], rows) : quiet(entry.failures ? "No row failed." : "Failures are not in the results file."));
 }
 
+function memorisedPart(entry) {
+  const of = entry.memorised;
+  return of ? part("Memorised", facts([["titles by id", `${percent(of.accuracy.value)} % (${between(of.accuracy, percent)}) of ${whole(of.n_items)} items`],
+    ["chance", `${percent(of.chance)} %`]]), quiet("Asked without any user (mirror probe): above chance, the model has seen the publisher's files.")) : null;
+}
+
 function morePart(entry) {
   const said = pairs(entry.rationale).map(([name, value]) => [name.replace(/_/g, " "), name === "decisions" ? whole(value) : `${percent(value)} %`]);
   if (entry.popularity_lift) said.push(["popularity lift", `${percent(entry.popularity_lift.value)} (${between(entry.popularity_lift, percent)})`]);
@@ -126,5 +132,5 @@ function originPart(entry, endpoint) {
 function panel(entry, block, endpoint) {
   const parts = [scoresPart(entry), calibrationPart(entry), positionPart(entry), groupsPart(entry, block), twinsPart(entry)];
   if (isNumber(entry.coverage)) parts.push(failuresPart(entry));
-  return el("div", { class: "parts" }, ...parts, morePart(entry), originPart(entry, endpoint));
+  return el("div", { class: "parts" }, ...parts, morePart(entry), memorisedPart(entry), originPart(entry, endpoint));
 }

@@ -33,6 +33,8 @@ def folder(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile = json.loads(whole) | {"model": HOSTILE, "subset": "news", "backend": "<b>bold</b>"}
     hostile["twins"] = {"<img src=x onerror=alert(1)>": hostile["twins"]["none-full-random"]}
     hostile["groups"] = {"__proto__": hostile["groups"]["gap"], "constructor": hostile["groups"]["gap"]}
+    probe = json.loads((folder / "big" / "films.json").read_text()) | {"regime": "memorised"}
+    (folder / "big" / "probe.json").write_text(json.dumps(probe))
     (folder / "hostile").mkdir()
     (folder / "hostile" / "news.json").write_text(json.dumps(hostile))
     return folder
@@ -76,7 +78,7 @@ def test_it_shows_what_the_results_files_say(browser: Any, folder: Path) -> None
     )
     expected = []
     for path in folder.rglob("*.json"):
-        if path.name == "cut.json" or path.parent.name in ("ease", "hostile"):
+        if path.name in ("cut.json", "probe.json") or path.parent.name in ("ease", "hostile"):
             continue
         found = json.loads(path.read_text())
         accuracy, loss, centred = (found["scores"][n] for n in ("accuracy", "log_loss", "chance_centred_accuracy"))
@@ -165,6 +167,7 @@ def test_a_row_opens_by_the_keyboard(browser: Any) -> None:
         "Twins",
         "Failures and coverage",
         "Tastes",
+        "Memorised",
         "Made from",
     ]
     browser.press("Enter")
@@ -188,6 +191,7 @@ def test_an_open_row_says_what_its_file_says(browser: Any, folder: Path) -> None
         "too_long 12",
         "transformers float32",
         "acme/mirror-bench@76543210fedc",
+        "of 40 items chance 20.0 %",
     ):
         assert value in text, value
     swapped = found["twins"]["swapped:random-full-random"]
