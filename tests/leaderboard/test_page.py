@@ -247,3 +247,21 @@ def test_it_fits_a_phone_and_has_dark_colours(browser: Any, page: Path) -> None:
         wide, window = browser.run("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= window == width
     assert browser.problems == []
+
+
+def test_a_board_without_results_and_one_of_a_single_user(running: Any, made_up: Any, tmp_path: Path) -> None:
+    write_site(
+        {"endpoint": "https://huggingface.co", "blocks": [], "rejected": [], "n_rejected": 0}, tmp_path / "empty"
+    )
+    rows = made_up.rows(1, 1, "films", "uniform")
+    found = made_up.result("acme/one", rows, made_up.answers(rows, 1.0, 0.0, 0))
+    (tmp_path / "films.json").write_text(json.dumps(found))
+    write_site(board(from_files([tmp_path / "films.json"])), tmp_path / "one")
+    running.window(1280, 900)
+    running.open(tmp_path / "empty" / "index.html")
+    assert running.problems == [] and running.texts("#shown") == ["0 of 0 rows"]
+    running.open(tmp_path / "one" / "index.html")
+    assert running.texts(".entry.model .log_loss small") == ["–"]
+    assert running.texts(".entry.model .rank") == ["1–4"]
+    running.run("document.querySelectorAll('.open').forEach(button => button.click())")
+    assert len(running.texts(".panel")) == 4 and running.problems == []
