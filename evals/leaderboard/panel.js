@@ -23,6 +23,9 @@ const VARIANTS = {
   "own-ids-random": "ids instead of texts",
 };
 
+// The order in which groups are read; others stand as they are in the file.
+const ORDER = ["first", "<1h", "1h-1d", ">=1d", "few", "low", "middle", "many", "high"];
+
 const pairs = (value) => Object.entries(value || {});
 
 function part(title, ...children) {
@@ -79,7 +82,8 @@ function groupsPart(entry, block) {
     const worst = (entry.worst_group || {})[name];
     const gap = worst ? `worst: ${worst.group}, ${percent(worst.gap)} points behind the best` : "";
     const head = el("tr", {}, el("th", { colspan: 4, scope: "rowgroup" }, name.replace(/[_.]/g, " "), " ", el("small", {}, gap)));
-    return [head, ...pairs(groups).map(([group, of]) => el("tr", {}, el("th", { scope: "row" }, group),
+    const place = ([group]) => ORDER.indexOf(group);
+    return [head, ...pairs(groups).sort((one, other) => place(one) - place(other)).map(([group, of]) => el("tr", {}, el("th", { scope: "row" }, group),
       el("td", {}, percent((of.accuracy || {}).value)),
       el("td", { class: "line" }, of.accuracy ? whisker(of.accuracy, scale, block.chance.accuracy, between(of.accuracy, percent)) : NONE),
       el("td", {}, `${whole(of.n_scenes)} / ${whole(of.n_clusters)}`)))];
@@ -106,10 +110,16 @@ function failuresPart(entry) {
     rows.length ? table(["reason", "rows"], rows) : quiet(entry.failures ? "No row failed." : "Failures are not in the results file."));
 }
 
+function memorisedPart(entry) {
+  const of = entry.memorised;
+  return of ? part("Memorised", facts([["titles by id", `${percent(of.accuracy.value)} % (${between(of.accuracy, percent)}) of ${whole(of.n_items)} items`],
+    ["chance", `${percent(of.chance)} %`]]), quiet("Asked without any user (mirror probe): above chance, the model has seen the publisher's files.")) : null;
+}
+
 function morePart(entry) {
   const said = pairs(entry.rationale).map(([name, value]) => [name.replace(/_/g, " "), name === "decisions" ? whole(value) : `${percent(value)} %`]);
   if (entry.popularity_lift) said.push(["popularity lift", `${percent(entry.popularity_lift.value)} (${between(entry.popularity_lift, percent)})`]);
-  for (const [name, of] of pairs(entry.divergence)) said.push([`divergence of ${name}`, `JSD ${nats(of.jsd)}, KS ${nats(of.ks)}`]);
+  for (const [name, of] of pairs(entry.divergence)) said.push([`divergence of ${name}`, `JSD ${nats(of.jsd)}` + (isNumber(of.ks) ? `, KS ${nats(of.ks)}` : "")]);
   return said.length ? part(entry.rationale ? "Thoughts and tastes" : "Tastes", facts(said)) : null;
 }
 
@@ -122,5 +132,5 @@ function originPart(entry, endpoint) {
 function panel(entry, block, endpoint) {
   const parts = [scoresPart(entry), calibrationPart(entry), positionPart(entry), groupsPart(entry, block), twinsPart(entry)];
   if (isNumber(entry.coverage)) parts.push(failuresPart(entry));
-  return el("div", { class: "parts" }, ...parts, morePart(entry), originPart(entry, endpoint));
+  return el("div", { class: "parts" }, ...parts, morePart(entry), memorisedPart(entry), originPart(entry, endpoint));
 }

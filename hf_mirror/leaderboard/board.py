@@ -54,6 +54,8 @@ def _block(key: tuple[str, ...], entries: Sequence[Entry], gathered: Gathered) -
     entries = sorted(entries, key=lambda entry: (not entry.is_baseline, entry.name, entry.where))
     first = entries[0].result
     shown = [_shown(entry) for entry in entries]
+    for entry in shown:
+        entry["memorised"] = gathered.probes.get((entry["name"], first["domain"]))
     named = {entry["name"] for entry in shown}
     for name, scores in first["baselines"].items():
         if (name := name.replace("_", "-")) not in named:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 from hf_mirror.alignment import Row
 from hf_mirror.errors import DataError
@@ -14,7 +15,10 @@ from hf_mirror.leaderboard.checking import LARGEST, Result, check
 from hf_mirror.leaderboard.origin import REPO, Origin, origin_of
 from hf_mirror.leaderboard.predictions import Answers, answers_of, headline_rows
 from hf_mirror.leaderboard.statuses import Status
+from hf_mirror.memorisation import REGIME
 from hf_mirror.results import predictions_of
+
+Probe = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,20 @@ class Entry:
 
 @dataclass
 class Gathered:
-    """What was found: entries, and why the rest is none. `rows_of` gives the benchmark's rows behind an entry, None
-    where they are not at hand or hold no truth."""
+    """What was found: entries, memorisation probes by model and domain, and why the rest is neither. `rows_of` gives
+    the benchmark's rows behind an entry, None where they are not at hand or hold no truth."""
 
     endpoint: str
     rows_of: Callable[[Entry], list[Row] | None]
     entries: list[Entry] = field(default_factory=list)
     rejected: list[dict[str, str]] = field(default_factory=list)
+    probes: dict[tuple[str, str], Probe] = field(default_factory=dict)
+
+    def add_probe(self, name: str, result: Result) -> None:
+        """Takes in results of `mirror probe`: no row of their own, since a high rank in them is no merit."""
+        chance = result["baselines"]["chance"]["accuracy"]["value"]
+        about = {"accuracy": result["scores"]["accuracy"], "chance": chance, "n_items": result["n_scenes"]}
+        self.probes[name, result["domain"]] = about
 
     def reject(self, where: str, reason: object) -> None:
         """Counts something that cannot be shown."""
@@ -81,7 +92,11 @@ def from_files(paths: Iterable[Path]) -> Gathered:
                 continue
             where = path.name if path == top else path.relative_to(top).as_posix()
             try:
-                gathered.entries.append(_entry(check(data), path, where, gathered.endpoint))
+                result = check(data)
+                if result["regime"] == REGIME:
+                    gathered.add_probe(_name(result["model"]), result)
+                else:
+                    gathered.entries.append(_entry(result, path, where, gathered.endpoint))
             except DataError as problem:
                 gathered.reject(where, problem)
     if not gathered.entries:
@@ -108,7 +123,7 @@ def _entry(result: Result, path: Path, where: str, endpoint: str) -> Entry:
         result["bench_revision"],
         version or None,
         None if "baseline" in result else "self-reported",
-        origin_of(result, endpoint),
+        origin_of(result | {"model": _name(result["model"]), "bench": _name(repo)}, endpoint),
         predictions if predictions.is_file() else None,
     )
 

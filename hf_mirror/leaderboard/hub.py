@@ -21,6 +21,7 @@ from hf_mirror.leaderboard.gather import Entry, Gathered
 from hf_mirror.leaderboard.origin import COMMIT, REPO, origin_of, repo_lines
 from hf_mirror.leaderboard.predictions import headline_rows
 from hf_mirror.leaderboard.statuses import Statuses
+from hf_mirror.memorisation import REGIME
 from hf_mirror.publish.release import PassingError, Remote
 from hf_mirror.results import PREDICTION_BYTES, predictions_of
 
@@ -212,12 +213,17 @@ def _add(repo: Repo, bench: Benchmark, gathered: Gathered, statuses: Statuses) -
         raise DataError(f"{len(names)} files in evaluations/, more than {MOST_RESULTS}")
     for name in names:
         try:
-            gathered.entries.append(_entry(repo, name, bench, gathered, statuses))
+            result = _checked(repo, name)
+            if result["regime"] == REGIME:
+                gathered.add_probe(repo.remote.repo, result)
+            else:
+                gathered.entries.append(_entry(repo, name, result, bench, gathered, statuses))
         except DataError as problem:
             gathered.reject(f"{repo.remote.repo}/{name}", problem)
 
 
-def _entry(repo: Repo, name: str, bench: Benchmark, gathered: Gathered, statuses: Statuses) -> Entry:
+def _checked(repo: Repo, name: str) -> Result:
+    """A results file that is named as it should be and is of the repo's model."""
     match, remote = RESULT.fullmatch(name), repo.remote
     if match is None:
         raise DataError("expected evaluations/<subset>.<mode>.json")
@@ -229,6 +235,11 @@ def _entry(repo: Repo, name: str, bench: Benchmark, gathered: Gathered, statuses
     model = result["model"]
     if model != remote.repo and model.rstrip("/").split("/")[-1] != remote.repo.split("/")[-1]:
         raise DataError(f"is of model {model}, not of this repo's")
+    return result
+
+
+def _entry(repo: Repo, name: str, result: Result, bench: Benchmark, gathered: Gathered, statuses: Statuses) -> Entry:
+    remote = repo.remote
     commit = bench.commit_of(result)
     bench.check(result, commit, gathered)
     card = repo.card.to_dict() if repo.card else None

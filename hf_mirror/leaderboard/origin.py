@@ -70,7 +70,7 @@ def repo_lines(
 def _named(what: str, repo: str, revision: Any, endpoint: str, kind: str) -> dict[str, str]:
     """A line with a link, where the repo could be the Hub's."""
     revision = revision if isinstance(revision, str) else ""
-    short = revision[:12] if COMMIT.fullmatch(revision) else revision[:80]
+    short = revision[:12] if COMMIT.fullmatch(revision) else revision[:19]  # of sha256:… as many digits
     line = {"what": what, "text": f"{repo}@{short}" if short else repo}
     if REPO.fullmatch(repo):
         line["href"] = f"{endpoint}/{kind}{repo}" + (f"/tree/{revision}" if COMMIT.fullmatch(revision) else "")

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard
 
+from hf_mirror.domains import import_file
 from hf_mirror.errors import HubError
 from hf_mirror.files import sha256_file, write_json, write_rows
 from hf_mirror.hub import EmbeddedHub
 from hf_mirror.leaderboard import Statuses, board, from_hub, publish_space
+from hf_mirror.publish import publish
 from hf_mirror.schema import BENCH, PREDICTION
 
 RANKED = b"- dataset: {id: acme/mirror-bench, task_id: films}\n  value: 0.5\n"
@@ -201,6 +203,23 @@ def test_the_command_publishes_a_static_space_once(
     )
     assert card.data.sdk == "static" and card.data.models == ["acme/tiny", "other-lab/strong"]
     assert "mirror leaderboard --namespace acme --publish" in card.text
+
+
+def test_what_a_run_publishes_is_shown(tmp_path: Path) -> None:
+    run = import_file(Path(__file__).parents[1] / "run_folder.py").make_run(tmp_path / "run")
+    with EmbeddedHub(tmp_path / "hub") as hub:
+        publish(run, "acme", "v1.0.0", endpoint=hub.url)
+        shown = board(from_hub("acme", hub.url))
+    assert shown["rejected"] == []
+    models = {
+        entry["name"]: {line["what"]: line["text"] for line in entry["origin"]}
+        for block in shown["blocks"]
+        for entry in block["entries"]
+        if entry["kind"] == "model"
+    }
+    assert set(models) == {"acme/tiny-mirror-dpo", "acme/tiny-mirror-sft"}
+    assert models["acme/tiny-mirror-dpo"]["base model"].startswith("acme/tiny-mirror-sft@")
+    assert all(block["versions"] == ["v1.0.0"] for block in shown["blocks"])
 
 
 def test_a_tag_is_never_moved(lab: Lab) -> None:

@@ -33,6 +33,8 @@ def folder(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile = json.loads(whole) | {"model": HOSTILE, "subset": "news", "backend": "<b>bold</b>"}
     hostile["twins"] = {"<img src=x onerror=alert(1)>": hostile["twins"]["none-full-random"]}
     hostile["groups"] = {"__proto__": hostile["groups"]["gap"], "constructor": hostile["groups"]["gap"]}
+    probe = json.loads((folder / "big" / "films.json").read_text()) | {"regime": "memorised"}
+    (folder / "big" / "probe.json").write_text(json.dumps(probe))
     (folder / "hostile").mkdir()
     (folder / "hostile" / "news.json").write_text(json.dumps(hostile))
     return folder
@@ -76,7 +78,7 @@ def test_it_shows_what_the_results_files_say(browser: Any, folder: Path) -> None
     )
     expected = []
     for path in folder.rglob("*.json"):
-        if path.name == "cut.json" or path.parent.name in ("ease", "hostile"):
+        if path.name in ("cut.json", "probe.json") or path.parent.name in ("ease", "hostile"):
             continue
         found = json.loads(path.read_text())
         accuracy, loss, centred = (found["scores"][n] for n in ("accuracy", "log_loss", "chance_centred_accuracy"))
@@ -116,6 +118,12 @@ def test_it_sorts_within_blocks_by_buttons(browser: Any) -> None:
     sizes = shown(browser, "size")
     assert sizes == ["7.24 B", "494 M", "1.1 M"]
     assert browser.run("document.querySelectorAll('.title').length") == 5  # no row left its block
+    browser.run("document.querySelector('.entry.model .open').click()")
+    order("name", str)
+    order("name", str)
+    opened = "document.querySelector('.open[aria-expanded=true]')"
+    assert browser.run(f"{opened}.closest('tr').nextSibling.id === {opened}.getAttribute('aria-controls')")
+    assert len(browser.texts(".panel")) == 1
 
 
 def test_it_filters(browser: Any) -> None:
@@ -159,6 +167,7 @@ def test_a_row_opens_by_the_keyboard(browser: Any) -> None:
         "Twins",
         "Failures and coverage",
         "Tastes",
+        "Memorised",
         "Made from",
     ]
     browser.press("Enter")
@@ -182,6 +191,7 @@ def test_an_open_row_says_what_its_file_says(browser: Any, folder: Path) -> None
         "too_long 12",
         "transformers float32",
         "acme/mirror-bench@76543210fedc",
+        "of 40 items chance 20.0 %",
     ):
         assert value in text, value
     swapped = found["twins"]["swapped:random-full-random"]
@@ -237,3 +247,21 @@ def test_it_fits_a_phone_and_has_dark_colours(browser: Any, page: Path) -> None:
         wide, window = browser.run("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= window == width
     assert browser.problems == []
+
+
+def test_a_board_without_results_and_one_of_a_single_user(running: Any, made_up: Any, tmp_path: Path) -> None:
+    write_site(
+        {"endpoint": "https://huggingface.co", "blocks": [], "rejected": [], "n_rejected": 0}, tmp_path / "empty"
+    )
+    rows = made_up.rows(1, 1, "films", "uniform")
+    found = made_up.result("acme/one", rows, made_up.answers(rows, 1.0, 0.0, 0))
+    (tmp_path / "films.json").write_text(json.dumps(found))
+    write_site(board(from_files([tmp_path / "films.json"])), tmp_path / "one")
+    running.window(1280, 900)
+    running.open(tmp_path / "empty" / "index.html")
+    assert running.problems == [] and running.texts("#shown") == ["0 of 0 rows"]
+    running.open(tmp_path / "one" / "index.html")
+    assert running.texts(".entry.model .log_loss small") == ["–"]
+    assert running.texts(".entry.model .rank") == ["1–4"]
+    running.run("document.querySelectorAll('.open').forEach(button => button.click())")
+    assert len(running.texts(".panel")) == 4 and running.problems == []

@@ -181,6 +181,18 @@ def test_only_a_verification_of_these_predictions_counts(found: dict[str, Any], 
         Statuses.read(tmp_path)
 
 
+def test_a_memorisation_probe_stands_with_its_model(results: Path, found: dict[str, Any], tmp_path: Path) -> None:
+    probe = found | {"subset": "films-memorised", "regime": "memorised"}
+    write_json(tmp_path / "films-memorised.json", probe)
+    blocks = board(from_files([results, tmp_path]))["blocks"]
+    assert "films-memorised" not in {block["subset"] for block in blocks}
+    of = {entry["name"]: entry.get("memorised") for block in blocks[:1] for entry in block["entries"]}
+    assert of["acme/tiny-mirror"] is None
+    assert of["acme/mirror-7b-dpo"] == {"accuracy": found["scores"]["accuracy"], "chance": 0.2, "n_items": 40}
+    news = next(block for block in blocks if block["subset"] == "news")
+    assert not any(entry.get("memorised") for entry in news["entries"])
+
+
 def test_results_of_older_versions_are_shown(found: dict[str, Any], made_up: ModuleType, tmp_path: Path) -> None:
     old = copy.deepcopy(found)
     for name in ("subset", "model_parameters", "calibration", "groups", "twins", "minimum_detectable_difference"):
