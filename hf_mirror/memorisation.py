@@ -23,7 +23,7 @@ import numpy as np
 from hf_mirror.bench.orders import orders
 from hf_mirror.errors import DataError
 from hf_mirror.evaluation import evaluate
-from hf_mirror.files import read_json, read_rows, read_table, write_rows
+from hf_mirror.files import read_json, read_rows, read_table, write_json, write_rows
 from hf_mirror.identity import Draws, digest
 from hf_mirror.prompts import LABELS, answer_line
 from hf_mirror.rationales import domain_folders
@@ -57,6 +57,9 @@ def probe(
         if not asked:
             raise DataError(f"{directory} holds no domain with {OPTIONS} titles; run `mirror build` first")
         results = evaluate(model, revision, name, None, out, seed=seed, backend=backend, dtype=dtype)
+    results = [result | {"bench": "mirror probe"} for result in results]  # not the folder that is gone
+    for result in results:
+        write_json(out / f"{result['subset']}.json", result)
     return results
 
 

@@ -21,6 +21,7 @@ from hf_mirror.evaluation import ENGINES, evaluate, open_bench
 from hf_mirror.evaluation.benchmark import Bench
 from hf_mirror.files import read_rows, write_json, write_rows
 from hf_mirror.identity import Draws, digest
+from hf_mirror.memorisation import REGIME as MEMORISED
 from hf_mirror.publish.evaluations import COMMIT, FOLDER
 from hf_mirror.publish.provenance import REFERENCE
 from hf_mirror.publish.release import Remote, Snapshot
@@ -59,7 +60,8 @@ def verify(
         )
     remote = Remote(endpoint, match[1], "model")
     there = remote.snapshot(match[2])
-    names = sorted(name for name in there.files if PUBLISHED.fullmatch(name))
+    probe = f"-{MEMORISED}.direct.json"  # its questions are of no benchmark
+    names = sorted(name for name in there.files if PUBLISHED.fullmatch(name) and not name.endswith(probe))
     if there.sha is None or not names or len(names) > MOST_RESULTS:
         what = "is not there" if there.sha is None else f"has {len(names)} results in {FOLDER}/"
         raise HubError(f"model {reference} {what} on {remote.endpoint}; see `mirror evaluate` and `mirror submit`")

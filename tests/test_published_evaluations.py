@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,16 @@ def test_a_card_tells_what_is_behind_the_scores(run: Path, tmp_path: Path) -> No
         "Self-reported: ",
     ):
         assert line in card, line
+
+
+def test_a_memorisation_probe_goes_along_but_is_no_score(run: Path, tmp_path: Path) -> None:
+    out = run / "evaluations" / "tiny-mirror-sft"
+    probe = read_json(out / "shop.json") | {
+        "subset": "shop-memorised", "regime": "memorised", "bench": "mirror probe",
+        "bench_revision": "sha256:" + "0" * 64,
+    }  # fmt: skip
+    write_json(out / "shop-memorised.json", probe)
+    shutil.copy(out / "shop.predictions.parquet", out / "shop-memorised.predictions.parquet")
+    folder = staged(run, "tiny-mirror-sft", tmp_path / "out")
+    assert read_json(folder / "evaluations" / "shop-memorised.direct.json")["bench"] == "mirror probe"
+    assert "memorised" not in (folder / ".eval_results" / "mirror-bench.yaml").read_text()

@@ -17,6 +17,7 @@ from typing import Any
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import sha256_file, write_json
+from hf_mirror.memorisation import REGIME as MEMORISED
 from hf_mirror.publish.staging import Run
 from hf_mirror.results import Result, predictions_of, read_result
 
@@ -75,11 +76,12 @@ def stage(evaluations: Sequence[Evaluation], target: Path, *, repo: str, bench: 
     """Writes `evaluations/<subset>.<mode>.json`, `.predictions.parquet` of open domains, and `.eval_results`, under
     the names that model and benchmark have on the Hub. `bench_commit`: where the run's own rows are published."""
     for each in evaluations:
-        _write(each, target / FOLDER / f"{each.name}.json", {"model": repo, "bench": bench})
-    if evaluations:
+        names = {"model": repo} | ({} if _is_probe(each.result) else {"bench": bench})
+        _write(each, target / FOLDER / f"{each.name}.json", names)
+    if scores := [each.result for each in evaluations if not _is_probe(each.result)]:
         path = target / RESULTS
         path.parent.mkdir(exist_ok=True)
-        path.write_text(results_yaml([each.result for each in evaluations], bench, bench_commit), encoding="utf-8")
+        path.write_text(results_yaml(scores, bench, bench_commit), encoding="utf-8")
 
 
 def stage_baselines(run: Run, target: Path, *, bench: str) -> None:
@@ -148,7 +150,14 @@ def _write(evaluation: Evaluation, path: Path, names: dict[str, str]) -> None:
 
 def _check_bench(run: Run, result: Result, path: Path) -> None:
     """Local results must be of the rows that the run publishes, those of a Hub version say which."""
+    if _is_probe(result):
+        return
     rows = run.directory / "bench" / f"{result['subset']}.parquet"
     said = result["bench_revision"]
     if not COMMIT.fullmatch(said) and not (rows.is_file() and said == f"sha256:{sha256_file(rows)}"):
         raise DataError(f"{path} was made on other rows than {rows}; run `mirror evaluate` or `mirror baselines` again")
+
+
+def _is_probe(result: Result) -> bool:
+    """Whether it is of `mirror probe`, which brings questions of its own."""
+    return bool(result["regime"] == MEMORISED)
