@@ -135,7 +135,9 @@ def test_a_new_domain_walks_the_whole_path(
     assert 0 < len(pairs) <= 20
     assert {pair["domain"] for pair in pairs} == {"podcasts"}
     rows = read_rows(out / "bench" / "podcasts.parquet")
-    assert len(rows) == 6 * report["scenes"]["test"]["kept"] > 0
+    own = [row for row in rows if (row["variant"]["history"], row["variant"]["text"]) == ("own", "full")]
+    assert len(own) == 6 * report["scenes"]["test"]["kept"] > 0
+    assert {row["variant_id"] for row in rows} > {"none-full-random", "own-titles_masked-random", "own-ids-random"}
 
 
 def test_it_stands_beside_one_that_comes_with_the_project(

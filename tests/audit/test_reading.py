@@ -267,7 +267,7 @@ def test_variants_of_a_benchmark_scene_are_one_scene_in_its_random_order(tmp_pat
         (part,) = read(str(folder)).values()
         assert part.truth.tolist() == [2] * 4
         assert len(set(part.cluster.tolist())) == 2
-        assert set(part.features) == {"asof_count", "source"}
+        assert set(part.features) == {"asof_count", "asof_percentile", "category_length", "source"}
 
 
 def test_a_hub_dataset_is_audited_by_its_name(tmp_path: Path) -> None:
