@@ -137,7 +137,7 @@ class DecisionProbabilities(SamplingMetric, SampleLevelComputation):
 
 
 def table_of_scores(records: list[dict[str, Any]]) -> dict[str, float]:
-    """The numbers of `hf_mirror.evaluation.score`, flat, as lighteval's table shows them."""
+    """The numbers of `hf_mirror.alignment.score`, flat, as lighteval's table shows them."""
     found = score([record["row"] for record in records], [record["choice_probs"] for record in records], seed=0)
     flat: dict[str, float] = {}
     for prefix, scores in [("", found["scores"]), *((f"{name}_", of) for name, of in found["baselines"].items())]:

@@ -23,9 +23,10 @@ from hf_mirror.evaluation.running import _follow
 from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.hub.server import EmbeddedHub
 from hf_mirror.leaderboard import table
-from hf_mirror.prompts import ANSWER_PREFIX, LABELS, direct_messages
+from hf_mirror.prompts import ANSWER_PREFIX, direct_messages
 from hf_mirror.schema import BENCH
 
+made = import_file(Path(__file__).parent / "made_rows.py")
 ROOT = Path(__file__).resolve().parents[1]
 CHAT = (
     "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}</s>\n{% endfor %}"
@@ -33,34 +34,17 @@ CHAT = (
 )
 
 
-def bench_row(scene: int, size: int, order: str, *, users: int, text: str = "", domain: str = "shop") -> dict:
-    """One made-up row: item j of the scene is taken j*7 times before; the truth is item `scene % size`."""
-    rng = np.random.default_rng([scene, 7])
-    items = rng.permutation(size) if order == "random" else np.roll(np.arange(size), int(order.split()[1]))
-    lines = "\n".join(f"{LABELS[slot]}. item {scene}-{item}" for slot, item in enumerate(items))
-    return {
-        "scene_id": f"scene{scene:04}",
-        "variant_id": "own-full-" + order.replace(" ", ""),
-        "domain": domain,
-        "regime": "uniform",
-        "user_cluster": f"user{scene % users}",
-        "variant": {"history": "own", "donor": None, "profile": "own", "text": "full", "order": order},
-        "options": [{"item_key": f"{scene}-{item}", "asof_count": int(item) * 7, "source": "made"} for item in items],
-        "groups": {},
-        "gap_seconds": None,
-        "n_clicked": None,
-        "prompt": direct_messages([{"role": "user", "content": f"{text}You liked item {scene}.\n{lines}"}]),
-        "choices": list(LABELS[:size]),
-        "gold_index": int(np.flatnonzero(items == scene % size)[0]),
-    }
-
-
-def bench_rows(scenes: int = 12, sizes: tuple[int, ...] = (2, 3, 5), users: int = 4, **given) -> list[dict]:
+def bench_rows(
+    scenes: int = 12, sizes: tuple[int, ...] = (2, 3, 5), users: int = 4, *, text: str = "", domain: str = "shop"
+) -> list[dict]:
+    """Made-up rows with prompts that show their options; the truth is item `scene % K`."""
     rows = []
     for scene in range(scenes):
-        size = sizes[scene % len(sizes)]
-        orders = [f"shift {shift}" for shift in range(size)] + ["random"]
-        rows += [bench_row(scene, size, order, users=users, **given) for order in orders]
+        for row in made.scene_rows(scene, sizes[scene % len(sizes)], scene % users, domain=domain):
+            shown = zip(row["choices"], row["options"], strict=True)
+            lines = "\n".join(f"{letter}. item {option['item_key']}" for letter, option in shown)
+            content = f"{text}You liked item {scene}.\n{lines}"
+            rows.append(row | {"prompt": direct_messages([{"role": "user", "content": content}])})
     return rows
 
 
@@ -69,8 +53,8 @@ def bench(tmp_path_factory) -> Path:
     """Two domains; in the second one a scene's prompts are longer than the models' context."""
     folder = tmp_path_factory.mktemp("run") / "bench"
     write_rows(folder / "shop.parquet", bench_rows(), BENCH)
-    long = [bench_row(0, 2, order, users=4, text="word " * 600) for order in ("shift 0", "shift 1", "random")]
-    rows = [*long, *(row for row in bench_rows(4) if row["scene_id"] != "scene0000")]
+    long = bench_rows(1, (2,), text="word " * 600)
+    rows = [*long, *(row for row in bench_rows(4) if row["scene_id"] != "scene00000")]
     write_rows(folder / "my-test.parquet", [{**row, "domain": "my-test"} for row in rows], BENCH)
     return folder.parent
 
@@ -139,10 +123,9 @@ def test_a_uniform_model_gets_chance_and_a_slot_reader_is_exposed():
 
 def test_position_only_is_seen_where_the_truth_is_never_last():
     rows = []
-    for scene in range(300):
-        row = bench_row(scene, 2, "random", users=100)
-        rows += [row if row["gold_index"] == 0 else {**row, "options": row["options"][::-1], "gold_index": 0}]
-        rows += [bench_row(scene, 2, f"shift {shift}", users=100) for shift in range(2)]
+    for row in bench_rows(300, (2,), users=100):
+        moved = row["variant"]["order"] == "random" and row["gold_index"] == 1
+        rows.append({**row, "options": row["options"][::-1], "gold_index": 0} if moved else row)
     found = score(rows, [[0.5, 0.5]] * len(rows), seed=0)
     assert found["position"]["truth_share"] == {"2": [1.0, 0.0]}
     assert found["position"]["slot_accuracy"] == 1.0
@@ -178,9 +161,9 @@ def test_failures_count_in_full_and_coverage_stands_beside():
     # Scene 0: both shifts fail. Scene 1: one of two shifts fails. All others are right with p = 0.9.
     for index, row in enumerate(rows):
         if (row["scene_id"], row["variant"]["order"]) in {
-            ("scene0000", "shift 0"),
-            ("scene0000", "shift 1"),
-            ("scene0001", "shift 1"),
+            ("scene00000", "shift 0"),
+            ("scene00000", "shift 1"),
+            ("scene00001", "shift 1"),
         }:
             probs[index] = []
     found = score(rows, probs, seed=0)
@@ -199,7 +182,7 @@ def test_rows_of_other_variants_are_not_samples():
     assert score(rows + other, probs + [[]] * len(rows), seed=0) == score(rows, probs, seed=0)
     with pytest.raises(DataError, match="no row has its own history"):
         score(other, probs, seed=0)
-    with pytest.raises(DataError, match="scene0000 has no shifted order"):
+    with pytest.raises(DataError, match="scene00000 has no shifted order"):
         score([row for row in rows if row["variant"]["order"] == "random"], [[0.5, 0.5]] * 6, seed=0)
 
 
@@ -217,7 +200,7 @@ def test_a_bench_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="no subset 'books'; it has shop"):
         open_bench(str(tmp_path)).rows("books")
     write_rows(tmp_path / "shop.parquet", bench_rows(1) * 2, BENCH)
-    with pytest.raises(DataError, match="shop/scene0000/own-full-shift0 more than once"):
+    with pytest.raises(DataError, match="shop/scene00000/own-full-shift0 more than once"):
         open_bench(str(tmp_path)).rows("shop")
 
 
@@ -310,7 +293,7 @@ def test_over_length_rows_are_failures(uniform_results):
     assert result["n_scenes"] == 4 and result["coverage"] == pytest.approx(3 / 4)
     predictions = read_rows(out / "my-test.predictions.parquet")
     failed = [row for row in predictions if row["failure"]]
-    assert {row["scene_id"] for row in failed} == {"scene0000"} and all(row["choice_probs"] == [] for row in failed)
+    assert {row["scene_id"] for row in failed} == {"scene00000"} and all(row["choice_probs"] == [] for row in failed)
 
 
 def test_the_stock_command_gives_the_same_numbers(models, bench, random_results, tmp_path):

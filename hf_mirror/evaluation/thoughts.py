@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_mirror.alignment import HEADLINE, Row
+from hf_mirror.alignment import Row
+from hf_mirror.alignment.table import is_headline
 from hf_mirror.rationales.quality import parts_of
 
 
@@ -17,16 +18,10 @@ def thoughts(rows: Sequence[Row], decisions: Sequence[Sequence[Row]]) -> dict[st
     decisions · valid: those that state one option that is there · in_form: those with the four parts in order ·
     cut_off: those that ended at the longest length · stated_accuracy: those that state the truth (what is not valid
     counts as wrong), what a benchmark that generates and parses would measure · consistent: of those that were read
-    again without their answer line, the share whose likeliest option is the stated one · grounded: of the titles of
-    the benchmark that thoughts name, the share that stands in the row's own prompt. None where nothing is to be
-    counted.
+    again without their answer line, the share whose likeliest option is the stated one. None where
+    there is nothing to count.
     """
-    own = [
-        (row, each)
-        for row, of_row in zip(rows, decisions, strict=True)
-        if all(row["variant"][key] == value for key, value in HEADLINE.items())
-        for each in of_row
-    ]
+    own = [(row, each) for row, of_row in zip(rows, decisions, strict=True) if is_headline(row) for each in of_row]
     valid = [(row, each) for row, each in own if each["stated_choice"] is not None]
     read = [each for _, each in valid if each["choice_probs"]]
     return {

@@ -88,7 +88,8 @@ def _footnotes(blocks: Mapping[tuple[str, ...], list[Result]]) -> str:
     notes = [
         "Accuracy (%) and log-loss (nats) are averaged over the cyclic orders of a scene's options, then over scenes.",
         "Invalid and over-length rows count as wrong; coverage (%) is the share of rows that the model could answer.",
-        "Intervals: 95 %, users drawn with replacement (below 100 users: cluster-robust t). A – means one user.",
+        "Intervals: 95 %, users drawn with replacement (below 100 users: cluster-robust t), or by users and true items",
+        "  together where that is wider. A – means one user.",
         "* baseline. chance: uniform. popularity: interactions before the scene, +1. position-only: the truths' share",
         "  of each slot, which over all cyclic orders leaves chance.",
     ]
