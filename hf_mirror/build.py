@@ -162,15 +162,7 @@ def _build_shard(
         "code_version": __version__,
         "source": _source(source, raw, [public for public, _ in digests]),
         "template_sha256": hashlib.sha256(domain.template.encode()).hexdigest(),
-        "tables": {
-            "read": log.read,
-            "kept": log.events.height,
-            "dropped": log.dropped,
-            "users": log.users.height,
-            "items": log.items.height,
-            "events": log.events.height,
-            "positives": int(positive.sum()),
-        },
+        "tables": _counts(log),
         "splits": split.report,
         "timeline": _timeline(time, positive),
         "scenes": {name: asdict(report) for name, (_, report) in drawn.items() if name in SPLITS},
@@ -245,6 +237,13 @@ def _shown(world: World, log: tables.Log, drafts: list[Drafts]) -> tuple[tables.
         events = np.unique(np.concatenate([event[event != UNTIMED] for *_, event in pasts]))
         log = replace(log, remarks=tables.remarks_of(log.remarks, log.events["row"][events]).lazy())
     return log, people, things[things != NOTHING]
+
+
+def _counts(log: tables.Log) -> dict[str, Any]:
+    events = log.events.height
+    rows = {"read": log.read, "kept": events, "dropped": log.dropped}
+    sizes = {"users": log.users.height, "items": log.items.height, "events": events}
+    return rows | sizes | {"positives": int(log.events["positive"].sum())}
 
 
 def _source(source: domains.Source, raw: Path, hashes: list[str]) -> dict[str, Any]:
