@@ -204,17 +204,24 @@ def test_a_bench_that_is_not_there(tmp_path):
         open_bench(str(tmp_path)).rows("shop")
 
 
-def test_an_unreachable_hub_is_one_line():
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("ns/mirror-bench@v1", "dataset ns/mirror-bench@v1 could not be read from"),
+        ("runs/mine", "there is no folder runs/mine, and dataset runs/mine could not be read from"),
+    ],
+)
+def test_an_unreachable_hub_is_one_line(reference: str, said: str):
     code = (
         "from pathlib import Path\n"
         "from hf_mirror.evaluation import open_bench\n"
         "from hf_mirror.errors import HubError\n"
-        "try:\n    open_bench('ns/mirror-bench@v1')\n"
+        f"try:\n    open_bench('{reference}')\n"
         "except HubError as error:\n    print(error)\n"
     )
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
-    assert re.fullmatch(r"dataset ns/mirror-bench@v1 could not be read from http://127\.0\.0\.1:9 .*\n", done.stdout)
+    assert re.fullmatch(rf"{said} http://127\.0\.0\.1:9 .*\n", done.stdout)
 
 
 @pytest.mark.parametrize(

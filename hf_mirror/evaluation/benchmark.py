@@ -79,7 +79,7 @@ def open_bench(reference: str) -> Bench:
     from datasets import get_dataset_config_names
     from huggingface_hub import HfApi
 
-    with _hub_errors(f"dataset {reference}"):
+    with _hub_errors(f"dataset {reference}" if revision else f"there is no folder {repo}, and dataset {repo}"):
         commit = HfApi().dataset_info(repo, revision=revision or None).sha
         subsets = get_dataset_config_names(repo, revision=commit)
     return Bench(reference, tuple(subsets), repo=repo, revision=commit)
