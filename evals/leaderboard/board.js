@@ -77,7 +77,7 @@ function blockBody(block, number) {
     log_loss: scaleOf(of("log_loss"), [block.chance.log_loss], 2 * block.chance.log_loss),
   };
   const least = block.minimum_detectable_difference;
-  const apart = isNumber(least) && least > 0 ? `two models closer than ${percent(least)} points cannot be told apart (80 % power)` : "";
+  const apart = isNumber(least) && least > 5e-4 ? `two models closer than ${percent(least)} points cannot be told apart (80 % power)` : "";
   const bench = [block.bench, block.versions.join(", ")].filter(Boolean).join(" ");
   const ends = (key, show) => el("td", { role: "cell" }, el("small", { class: "ends" }, el("span", {}, show(scales[key].low)),
     el("span", {}, `chance ${show(block.chance[key])}`), el("span", {}, show(scales[key].high))));
