@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -29,10 +30,13 @@ def table(results: Iterable[Result]) -> str:
         blocks.setdefault(key, []).append(result)
     if not blocks:
         raise DataError("no results to show; run `mirror evaluate` first")
-    return "\n\n".join([*(_block(blocks[key]) for key in sorted(blocks)), _footnotes(blocks)]) + "\n"
+    titles = Counter(key[:3] for key in blocks)
+    shown = [_block(blocks[key], named=titles[key[:3]] > 1) for key in sorted(blocks)]
+    return "\n\n".join([*shown, _footnotes(blocks)]) + "\n"
 
 
-def _block(results: list[Result]) -> str:
+def _block(results: list[Result], *, named: bool) -> str:
+    """`named`: other rows have the same domain, regime and mode, so the title says which rows these are."""
     first = results[0]
     rows = [(_row(_name(result["model"]), result["scores"], result["coverage"])) for result in results]
     rows += [(_row(name.replace("_", "-"), scores, None)) for name, scores in first["baselines"].items()]
@@ -42,6 +46,8 @@ def _block(results: list[Result]) -> str:
         f"{first['domain']} · {first['regime']} · {first['mode']} · "
         f"{first['n_scenes']:,} scenes of {first['n_clusters']:,} users{mark}"
     )
+    if named:
+        title += f"\nrows of {first.get('bench') or 'a benchmark without a name'} ({first['bench_revision'][:17]})"
     return "\n".join([title, *_aligned([HEADER, *(cells for _, cells in rows)])])
 
 
@@ -101,4 +107,9 @@ def _footnotes(blocks: Mapping[tuple[str, ...], list[Result]]) -> str:
             else ""
         )
         notes.append(f"underpowered: fewer than 200 users{seen}.")
+    for result in results:
+        for reason, n_rows in sorted((result.get("failures") or {}).items()):
+            where = f"{_name(result['model'])}, {result['domain']} · {result['regime']} · {result['mode']}"
+            longer = " (the prompt is longer than the model's context)" if reason == "over_length" else ""
+            notes.append(f"not answered: {where}: {n_rows:,} rows, {reason}{longer}")
     return "\n".join(notes)

@@ -18,6 +18,7 @@ from hf_mirror.files import write_json
 from hf_mirror.leaderboard import Statuses, board, from_files, write_site
 from hf_mirror.leaderboard.checking import RESULT, check
 from hf_mirror.leaderboard.ranks import rank_sets
+from hf_mirror.leaderboard.text import table
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,20 @@ def test_the_command_shows_files_and_writes_the_page(results: Path, tmp_path: Pa
     assert "films · uniform · direct" in done.out and "rejected: cut.json: not JSON, or cut in half" in done.out
     assert done.out.rstrip().endswith(f"page: {tmp_path / 'site' / 'index.html'}")
     assert (tmp_path / "site" / "board.js").is_file()
+
+
+def test_tables_of_the_same_name_say_whose_rows_they_are(found: dict[str, Any]) -> None:
+    other = found | {"bench": "runs/mine/bench", "bench_revision": "sha256:" + "a" * 64}
+    assert "rows of" not in table([found])
+    shown = table([found, other])
+    assert f"\nrows of acme/mirror-bench@v1.0.0 ({found['bench_revision'][:17]})\n " in shown
+    assert "\nrows of runs/mine/bench (sha256:aaaaaaaaaa)\n " in shown
+
+
+def test_a_table_says_why_rows_were_not_answered(found: dict[str, Any]) -> None:
+    assert "not answered" not in table([found | {"failures": {}}])
+    shown = table([found | {"model": "here/or/there/short", "failures": {"over_length": 1200}}])
+    assert "not answered: short, films · popularity_matched · direct: 1,200 rows, over_length (the prompt is" in shown
 
 
 @pytest.mark.parametrize(
