@@ -88,6 +88,8 @@ def _verified(remote: Remote, there: Snapshot, name: str, bench: Bench, rerun: i
     result = read_result(folder / name, where)
     if name != f"{FOLDER}/{result['subset']}.{result['mode']}.json" or result["model"] != remote.repo:
         raise DataError(f"{where} has results of {result['model']} on {result['subset']} ({result['mode']})")
+    if "baseline" in result:
+        raise DataError(f"{where} has results of a baseline; a model's repo holds those of the model")
     record = {
         "model": remote.repo,
         "commit": there.sha,
@@ -125,12 +127,12 @@ def _run_again(
         write_rows(Path(work) / "bench" / f"{result['subset']}.parquet", [row for row, _ in some], BENCH)
         evaluate(
             str(model), None, str(Path(work) / "bench"), result["subset"], Path(work),
-            mode=result["mode"], backend=result["backend"], dtype=result["dtype"] or "float32",
+            mode=result["mode"], backend=result["backend"], dtype=result.get("dtype") or "float32",
         )  # fmt: skip
         stem = result["subset"] + (f".{result['mode']}" if result["mode"] != "direct" else "")
         again = read_rows(Path(work) / f"{stem}.predictions.parquet")
     made = {(row["scene_id"], row["variant_id"]): row["choice_probs"] for row in again}
-    tolerance, worst, at = TOLERANCE[result["dtype"] or "bfloat16"], 0.0, ""
+    tolerance, worst, at = TOLERANCE[result.get("dtype") or "bfloat16"], 0.0, ""
     for row, before in some:
         after = made[row["scene_id"], row["variant_id"]]
         gap = (

@@ -75,6 +75,7 @@ def test_the_same_model_gives_the_same_probabilities(
 
 
 def test_another_model_does_not(hub: EmbeddedHub, models: Path, bench: Path, staged: Path, tmp_path: Path) -> None:
+    write_json(staged / SHOP, {k: v for k, v in read_json(staged / SHOP).items() if k != "dtype"})  # optional
     upload(hub, models / "uniform", staged)
     found = verify("ns/model", str(bench), rerun=2, endpoint=hub.url, out=tmp_path)
     assert found["records"] == read_json(tmp_path / "ns--model.json") == []
@@ -103,6 +104,14 @@ def test_edited_numbers_are_a_problem_and_exit_1(
         (
             lambda folder: write_json(folder / SHOP, read_json(folder / SHOP) | {"bench_revision": "a" * 40}),
             "which is not what .* holds",
+        ),
+        (
+            lambda folder: write_json(
+                folder / SHOP,
+                {k: v for k, v in read_json(folder / SHOP).items() if k not in ("model_revision", "predictions_sha256")}
+                | {"baseline": {"name": "ease"}},
+            ),
+            "has results of a baseline",
         ),
     ],
 )
