@@ -6,6 +6,7 @@ that. The leaderboard makes its rank sets of the same numbers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -18,8 +19,9 @@ from hf_mirror import metrics
 from hf_mirror.alignment import Row
 from hf_mirror.alignment.table import Table, is_headline
 from hf_mirror.errors import DataError
-from hf_mirror.evaluation.benchmark import Bench
+from hf_mirror.evaluation.benchmark import HUB_ID, Bench
 from hf_mirror.files import read_json, read_rows, sha256_file
+from hf_mirror.results import REVISION, same_rows
 
 METRICS = ("accuracy", "log_loss")
 SIGNIFICANT = 0.05
@@ -33,6 +35,7 @@ class Contender:
     name: str
     subset: str
     mode: str
+    bench: str
     bench_revision: str
     file: Path
 
@@ -46,8 +49,8 @@ def compare(paths: Sequence[Path], bench: Bench, *, seed: int = 0) -> dict[str, 
     """`pairwise` of all results in `paths` (files or folders), per subset and mode with two of them or more: keys are
     `<subset>`, and `<subset>.rationale` in that mode.
 
-    Raises DataError for results of several benchmark revisions, of another revision than `bench` has, where no two
-    have subset and mode in common, and for predictions that are not there or not whole.
+    Raises DataError for results of other rows than `bench` has (a commit and the hash of a local file may name the
+    same), where no two have subset and mode in common, and for predictions that are not there or not whole.
     """
     found = contenders(paths)
     subsets: dict[str, dict[str, Any]] = {}
@@ -55,13 +58,9 @@ def compare(paths: Sequence[Path], bench: Bench, *, seed: int = 0) -> dict[str, 
         group = [each for each in found if (each.subset, each.mode) == (subset, mode)]
         if len(group) < 2:
             continue
-        revision = _one_revision(group)
-        rows, given = bench.rows(subset)
-        if given != revision:
-            raise DataError(
-                f"results for {subset} are of benchmark revision {revision}, --bench has {given}; give the one they "
-                "were made with"
-            )
+        rows, revision = bench.rows(subset)
+        for each in group:
+            _check_rows(each, bench, revision)
         rows = [row for row in rows if is_headline(row)]  # baselines answer no others for sure
         answers = {name: answers_of(each, rows) for name, each in _named(group).items()}
         key = subset if mode == "direct" else f"{subset}.{mode}"
@@ -88,7 +87,8 @@ def contenders(paths: Iterable[Path]) -> list[Contender]:
             raise DataError(f"{path} holds no results; expected the files of `mirror evaluate` or `mirror baselines`")
         for file, of in results:
             subset = of.get("subset") or of.get("domain") or file.stem
-            found.append(Contender(str(of["model"]), subset, of["mode"], str(of.get("bench_revision")), file))
+            bench, revision = str(of.get("bench", "")), str(of.get("bench_revision"))
+            found.append(Contender(str(of["model"]), subset, of["mode"], bench, revision, file))
             expected = of.get("predictions_sha256")
             if found[-1].file.resolve() in {each.file.resolve() for each in found[:-1]}:
                 raise DataError(f"{file} is given twice; expected results of two models")
@@ -178,12 +178,16 @@ def _tested(users: metrics.Ints, differences: Sequence[metrics.Floats], seed: in
     return found
 
 
-def _one_revision(group: Sequence[Contender]) -> str:
-    files = {each.bench_revision: each.file for each in group}
-    if len(files) > 1:
-        told = ", ".join(f"{revision} ({file})" for revision, file in list(files.items())[:2])
-        raise DataError(f"results for {group[0].subset} differ in bench_revision: {told}; compare like with like")
-    return group[0].bench_revision
+def _check_rows(contender: Contender, bench: Bench, given: str) -> None:
+    """DataError for results of other rows than the benchmark has. A commit is one of the repo that they name, where the
+    benchmark itself is a folder."""
+    said, named = contender.bench_revision, contender.bench.partition("@")[0]
+    repo = bench.repo or (named if HUB_ID.fullmatch(named) and not Path(contender.bench).exists() else None)
+    if not re.fullmatch(REVISION, said) or not same_rows(contender.subset, said, given, repo):
+        raise DataError(
+            f"{contender.file} was made on other rows of {contender.subset} ({said[:80]}) than --bench has ({given}); "
+            "compare results of the same rows"
+        )
 
 
 def _named(group: Sequence[Contender]) -> dict[str, Contender]:

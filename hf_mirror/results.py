@@ -98,7 +98,7 @@ def rescore(
     where = where or str(path)
     result = read_result(path, where)
     rows, revision = bench.rows(result["subset"])
-    if not _of_these_rows(result, bench, revision):
+    if not same_rows(result["subset"], result["bench_revision"], revision, bench.repo):
         raise DataError(
             f"{where} was made on {result['subset']} of {result['bench']} at {result['bench_revision']}, which is not "
             f"what {bench.name} holds ({revision}); give --bench that version"
@@ -220,19 +220,21 @@ def _probabilities(row: Mapping[str, Any], n_options: int, where: str) -> list[f
     return list(probs)
 
 
-def _of_these_rows(result: Result, bench: Bench, revision: str) -> bool:
-    """Whether a result was made on the rows that a bench has now: of the same version, or of the same file."""
-    said = result["bench_revision"]
-    if said == revision:
+def same_rows(subset: str, said: str, given: str, repo: str | None) -> bool:
+    """Whether two revisions (commits of the benchmark `repo`, or SHA-256 of a local file) name the same rows of a
+    subset. Without a repo, only what is written alike is."""
+    if said == given:
         return True
-    if bench.repo is None:
+    if repo is None:
         return False
     from hf_mirror.publish.release import Remote
 
-    remote, path = Remote(None, bench.repo, "dataset"), f"{result['subset']}/test.parquet"
-    here = remote.snapshot(bench.revision).files.get(path)
-    there = ("sha256", said[7:]) if said.startswith("sha256:") else remote.snapshot(said).files.get(path)
-    return here is not None and here == there
+    remote, path = Remote(None, repo, "dataset"), f"{subset}/test.parquet"
+    one, other = (
+        ("sha256", each[7:]) if each.startswith("sha256:") else remote.snapshot(each).files.get(path)
+        for each in (said, given)
+    )
+    return one is not None and one == other
 
 
 def _differences(said: Any, made: Any, at: str) -> Iterator[str]:

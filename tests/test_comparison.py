@@ -14,6 +14,7 @@ from hf_mirror.cli import main
 from hf_mirror.comparison import pairwise, ranks
 from hf_mirror.domains import import_file
 from hf_mirror.files import sha256_file, write_json, write_rows
+from hf_mirror.hub import EmbeddedHub
 from hf_mirror.schema import BENCH, PREDICTION
 
 made = import_file(Path(__file__).parent / "made_rows.py")
@@ -147,6 +148,26 @@ def test_a_baseline_that_does_not_answer_twins_is_compared(rows, results, capsys
     assert json.loads(capsys.readouterr().out)["subsets"]["shop"]["n_scenes"] == 60
 
 
+def test_a_commit_and_the_hash_of_its_file_are_the_same_rows(results, tmp_path, monkeypatch, capsys):
+    from huggingface_hub import HfApi
+
+    bench, write = results
+    with EmbeddedHub(tmp_path / "hub") as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        api = HfApi(endpoint=hub.url)
+        api.create_repo("ns/bench", repo_type="dataset")
+        commits = []
+        for content in (Path(bench) / "shop.parquet", b"other rows"):
+            about = {"path_in_repo": "shop/test.parquet", "repo_id": "ns/bench", "repo_type": "dataset"}
+            commits.append(api.upload_file(path_or_fileobj=content, **about).oid)
+        same, other = ({"bench": "ns/bench@main", "bench_revision": commit} for commit in commits)
+        main(["compare", write("one", 0.8), write("two", 0.5, **same), "--bench", bench])
+        assert "one - two" in capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            main(["compare", write("one", 0.8), write("two", 0.5, **other), "--bench", bench])
+        assert "was made on other rows of shop" in capsys.readouterr().err
+
+
 def test_a_file_given_twice_is_refused(results, capsys):
     bench, write = results
     one = write("one", 0.8)
@@ -159,7 +180,8 @@ def test_a_file_given_twice_is_refused(results, capsys):
     ("given", "told"),
     [
         ({"mode": "rationale"}, "no two results have subset and mode in common"),
-        ({"bench_revision": "abc"}, "differ in bench_revision"),
+        ({"bench_revision": "abc"}, "two/shop.json was made on other rows of shop (abc) than --bench has (sha256:"),
+        ({"bench_revision": "sha256:" + "0" * 64}, "was made on other rows of shop"),
         ({"predictions_sha256": "0"}, "SHA-256 differs"),
         ({"subset": "other"}, "no two results have subset and mode in common"),
     ],
