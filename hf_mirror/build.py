@@ -23,7 +23,7 @@ from hf_mirror.build_settings import LOGGED, BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.exposure import NOTHING, REGIMES
 from hf_mirror.files import read_json, replacing, write_json, write_rows
-from hf_mirror.identity import build_secret, file_digests, seal_key
+from hf_mirror.identity import build_secret, file_digests, id_hashes, seal_key
 from hf_mirror.locking import only_one
 from hf_mirror.rendering import TEMPLATE_FILE, Renderer
 from hf_mirror.report_page import page
@@ -134,7 +134,10 @@ def _build_shard(
     source = domain.detect(raw)
     log = tables.prepare(domain, raw, source)
     user, time, positive = (log.events[name].to_numpy() for name in ("user", "time", "positive"))
-    split = splits.by_arrival(user, time, positive)
+    if settings.split_by == "user":
+        split = splits.by_user(user, positive, id_hashes(log.users["user_id"].to_list()))
+    else:
+        split = splits.by_arrival(user, time, positive)
     digests = [file_digests(path) for path in source.files]
     secret = build_secret([private for _, private in digests], settings.seed)
     # Arrow writes the tables while NumPy draws; nobody writes when processes are forked.
@@ -284,6 +287,8 @@ def _warnings(
     audits: dict[str, dict[str, Any]],
 ) -> list[str]:
     found = []
+    if settings.split_by == "user":
+        found.append("split by user, without a cut in time: what is learned from may be later than a test scene")
     if settings.content_model and any("content" in report.sources for _, report in drawn.values()):
         found.append(
             f"content options were chosen by {settings.content_model}, which may know the items from elsewhere"

@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_mirror.errors import ConfigError
 from hf_mirror.exposure import REGIMES
+from hf_mirror.splits import KINDS
 
 HELD_OUT = 0.1  # of all scenes, for validation and for test
 MATCHED, LOGGED = "popularity_matched", "logged"
@@ -21,7 +22,8 @@ class BuildSettings:
     `regime` is that of the others; with `instead_of_logged` it is so where impressions are logged, too. `history`,
     `train_options` and `evaluation_options` are bounds, both included. `content_model` is a sentence-transformers
     model for content options (default: words by TF-IDF). `also_test` names regimes in which the choices of the test
-    scenes are asked once more, where they are eligible.
+    scenes are asked once more, where they are eligible. `split_by` is `arrival`, or `user` for disjoint users without a
+    cut in time (splits.py).
     """
 
     scenes: int = 1000
@@ -33,11 +35,14 @@ class BuildSettings:
     evaluation_options: tuple[int, int] = (5, 5)
     content_model: str | None = None
     also_test: tuple[str, ...] = ()
+    split_by: str = "arrival"
 
     def __post_init__(self) -> None:
         for regime in (self.regime, *self.also_test):
             if regime not in REGIMES:
                 raise ConfigError(f"regime {regime!r} is not known; choose one of {', '.join(REGIMES)}")
+        if self.split_by not in KINDS:
+            raise ConfigError(f"split_by is {self.split_by!r}; choose one of {', '.join(KINDS)}")
         if len(set(self.also_test)) < len(self.also_test):
             raise ConfigError(f"also_test names a regime twice: {', '.join(self.also_test)}")
         if self.scenes < 10:

@@ -157,10 +157,12 @@ def _options(report: Facts) -> Facts:
 
 
 def _time(report: Facts) -> Facts:
-    lead = "Users who begin before cut 1 are train, those who begin after cut 2 test, those between validation."
     line, splits = report["timeline"], report["splits"]
     start, end = (datetime.fromisoformat(line[name]) for name in ("start", "end"))
-    days = [datetime.fromisoformat(splits[name]) for name in ("cut_1", "cut_2")]
+    days = [datetime.fromisoformat(splits[name]) for name in ("cut_1", "cut_2") if splits[name] is not None]
+    lead = "Users are split by lot, without a cut in time."
+    if days:
+        lead = "Users who begin before cut 1 are train, those who begin after cut 2 test, those between validation."
     span = (end - start).total_seconds() or 1.0
     cuts = [(100 * (day - start).total_seconds() / span, f"cut {i}: {day.date()}") for i, day in enumerate(days, 1)]
     top = plots.round_up(max(line["events"]))

@@ -2,6 +2,8 @@
 
 Every test event is later than every train event, and no user is on two sides. A user who straddles a cut is used only
 before it; events exactly at a cut are used nowhere. What each rule costs is reported.
+
+`by_user` is the older custom, for comparison with work that has it: disjoint users, and no cut in time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import numpy as np
 from hf_mirror.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+KINDS = ("arrival", "user")
+HELD_OUT = 0.1  # of all users, for validation and for test, where users are split by lot
 MIN_TRAIN_EVENTS = 0.5
 MIN_VALIDATION_USERS = 30
 MIN_VALIDATION_SHARE = 0.05
@@ -27,11 +31,12 @@ NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Split:
-    """`of_event` is an index into SPLITS per event, or LOST; cuts in ms; `report` says what was lost to which rule."""
+    """`of_event` is an index into SPLITS per event, or LOST; `report` says what was lost to which rule, and the cuts in
+    time (ms, None where there are none)."""
 
     of_event: np.ndarray
-    cut_1: int
-    cut_2: int
+    cut_1: int | None
+    cut_2: int | None
     report: dict[str, Any]
 
 
@@ -56,7 +61,30 @@ def by_arrival(user: np.ndarray, time: np.ndarray, positive: np.ndarray) -> Spli
     of_event[(first > cut_1) & (first < cut_2) & (time < cut_2)] = 1
     of_event[first > cut_2] = 2
     check(user, time, of_event)
-    return Split(of_event, cut_1, cut_2, _report(user, time, positive, first, of_event, (cut_1, cut_2), relaxed))
+    at_a_cut = np.isin(time, (cut_1, cut_2)) | np.isin(first, (cut_1, cut_2))
+    lost = of_event == LOST
+    reasons = {
+        "after_cut_1_of_a_train_user": lost & ~at_a_cut & (first < cut_1),
+        "after_cut_2_of_a_validation_user": lost & ~at_a_cut & (first >= cut_1),
+        "at_a_cut": lost & at_a_cut,
+    }
+    times = {"cut_1": utc(cut_1).isoformat(), "cut_2": utc(cut_2).isoformat(), "validation_minimum_relaxed": relaxed}
+    return Split(of_event, cut_1, cut_2, {**times, **_report(user, positive, of_event, reasons)})
+
+
+def by_user(user: np.ndarray, positive: np.ndarray, lot: np.ndarray) -> Split:
+    """Splits users in the order of `lot` [users]: the first tenth is test, the next validation, the rest train. Times
+    play no part, so that a model may have learned from what came after a test scene."""
+    present = np.unique(user)
+    if len(present) < len(SPLITS):
+        raise DataError(f"only {len(present)} users have usable events; a split by user needs at least 3")
+    held_out = max(round(HELD_OUT * len(present)), 1)
+    side = np.zeros(len(lot), np.int8)
+    order = present[np.argsort(lot[present], kind="stable")]
+    side[order[:held_out]], side[order[held_out : 2 * held_out]] = 2, 1
+    of_event = side[user]
+    times = {"cut_1": None, "cut_2": None, "validation_minimum_relaxed": False}
+    return Split(of_event, None, None, {**times, **_report(user, positive, of_event, {})})
 
 
 def check(user: np.ndarray, time: np.ndarray, of_event: np.ndarray) -> None:
@@ -94,9 +122,8 @@ def _choose_cuts(time: np.ndarray, arrivals: np.ndarray) -> tuple[int, int, bool
 
 
 def _report(
-    user: np.ndarray, time: np.ndarray, positive: np.ndarray, first: np.ndarray, of_event: np.ndarray,
-    cuts: tuple[int, int], relaxed: bool,
-) -> dict[str, Any]:  # fmt: skip
+    user: np.ndarray, positive: np.ndarray, of_event: np.ndarray, reasons: dict[str, np.ndarray]
+) -> dict[str, Any]:
     def counts(rows: np.ndarray) -> dict[str, int]:
         return {
             "users": int((np.bincount(user[rows]) > 0).sum()),
@@ -104,18 +131,8 @@ def _report(
             "positives": int(positive[rows].sum()),
         }
 
-    lost = of_event == LOST
-    at_a_cut = lost & ((time == cuts[0]) | (time == cuts[1]) | (first == cuts[0]) | (first == cuts[1]))
-    reasons = {
-        "after_cut_1_of_a_train_user": lost & ~at_a_cut & (first < cuts[0]),
-        "after_cut_2_of_a_validation_user": lost & ~at_a_cut & (first >= cuts[0]),
-        "at_a_cut": at_a_cut,
-    }
     kept = {name: counts(of_event == code) for code, name in enumerate(SPLITS)}
     return {
-        "cut_1": utc(cuts[0]).isoformat(),
-        "cut_2": utc(cuts[1]).isoformat(),
-        "validation_minimum_relaxed": relaxed,
         **{what: {name: kept[name][what] for name in SPLITS} for what in ("users", "events", "positives")},
         "lost": {reason: counts(rows) for reason, rows in reasons.items() if rows.any()},
         "underpowered": kept["test"]["users"] < UNDERPOWERED_BELOW,

@@ -23,7 +23,7 @@ ONE_DAY = (
 CLOSING = "]"  # what follows a label after an open bracket, as in `Behavior: [A]`
 
 
-def in_common(rows: Sequence[Sequence[int]]) -> int:
+def in_common(rows: Sequence[Sequence[int] | np.ndarray]) -> int:
     """How many leading tokens all rows share."""
     agree = [len(set(column)) == 1 for column in zip(*rows, strict=False)]
     return agree.index(False) if False in agree else len(agree)

@@ -146,8 +146,7 @@ def columns_of(
     log: Log, cut: int, train: Asked, test: Asked, progress: Callable[[int], None] = lambda n: None
 ) -> tuple[Columns, Columns]:
     """What logits are made of, [n, W] each, of train and of test scenes."""
-    users = set(log.user[log.time < cut].tolist()) | set(log.memory)
-    users -= set(test.user.tolist())
+    users = log.train_users(cut) - set(test.user.tolist())
     known, asked = option_features(log, train), option_features(log, test)
     folds = _fold(log, train.user)
     sides = {SHOWN: (train, test), FULL: (train.with_full_past(log), test.with_full_past(log))}

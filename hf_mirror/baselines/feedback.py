@@ -17,7 +17,9 @@ from scipy.sparse import csr_matrix
 
 from hf_mirror.files import read_json, read_rows
 from hf_mirror.grouped import Grouped
+from hf_mirror.identity import id_hashes
 from hf_mirror.metrics import Bools, Floats, Ints
+from hf_mirror.splits import NEVER, SPLITS, by_user
 
 RECENT = 0.05  # of the events before a scene: what recent popularity counts in
 DAY = 86_400_000
@@ -73,6 +75,13 @@ class Log:
     def by_user(self) -> Grouped:
         """Events by user."""
         return Grouped.by(self.user, len(self.users))
+
+    def train_users(self, cut: int) -> set[int]:
+        """Who came before `cut` (first_cut), or whom a split without one has for training."""
+        if cut < NEVER:
+            return set(self.user[self.time < cut].tolist()) | set(self.memory)
+        side = by_user(self.user, self.positive, id_hashes(list(self.users))).of_event
+        return set(self.user[side == SPLITS.index("train")].tolist())
 
     def past(self, user: int, edge: int) -> list[int]:
         """Everything that a user chose before an event number, oldest first; all of it where nothing was a choice."""
@@ -205,10 +214,11 @@ def option_features(log: Log, asked: Asked) -> dict[str, Floats]:
 
 
 def first_cut(folder: Path) -> int:
-    """The time (ms) that everything to learn from lies before."""
+    """The time (ms) that everything to learn from lies before: the end of time where users are split without a cut."""
     from datetime import datetime
 
-    return milliseconds(datetime.fromisoformat(read_json(folder / "report.json")["splits"]["cut_1"]))
+    cut = read_json(folder / "report.json")["splits"]["cut_1"]
+    return NEVER if cut is None else milliseconds(datetime.fromisoformat(cut))
 
 
 def milliseconds(time: Any) -> int:

@@ -57,6 +57,12 @@ def _feedback_commands(commands: Any) -> None:
                               "impressions, logged, unless NAME= says otherwise)")  # fmt: skip
     command.add_argument("--also-test", nargs="+", default=[], metavar="REGIME",
                          help="ask the choices of the test scenes in these regimes, too")  # fmt: skip
+    command.add_argument(
+        "--split-by",
+        choices=("arrival", "user"),
+        default="arrival",
+        help="users by when they arrive, or by lot without a cut in time (arrival)",
+    )
     command.add_argument("--history", default="2-10", metavar="A-B", help="past events that a scene shows (2-10)")
     command.add_argument("--options", default="2-12", metavar="A-B", help="options of a train scene (2-12)")
     command.add_argument("--evaluation-options", default="5", metavar="A[-B]", help="options of other scenes (5)")

@@ -54,6 +54,7 @@ def build(options: argparse.Namespace) -> Result:
         settings = BuildSettings(
             options.scenes, regime, named, options.seed, history, train, evaluation, options.content_model,
             tuple(options.also_test),
+            options.split_by,
         )  # fmt: skip
         jobs.append(Job(builder, Path(raw[name]), options.out, settings, load(builder).name))
         if jobs[-1].name in [job.name for job in jobs[:-1]]:
