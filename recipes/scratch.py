@@ -6,11 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json
+
+# How texts are cut before tokens are made of their parts: into words, or into what a scene's lines are made of: an
+# option's label, a bracketed list, the end of a line with the marker of the next, and what is left, such as a title.
+WORDS = None
+PHRASES = r"(?<=\n)[A-Z](?=\. )|(?<=\n[A-Z])\. |\[[^\[\]\n]{2,}\]\n?|[^\[\]\n]+\n(?:- )?|[^\[\]\n]+|[\s\S]"
 
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
 
@@ -27,12 +32,18 @@ CHAT_TEMPLATE = """\
 """
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of at most `vocab_size` tokens: every text can be written, and letters, digits and brackets
-    never share a token, so that an option's label is one token after an open bracket as well as before a full stop.
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, context: int, parts: str | None = WORDS
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `vocab_size` tokens: every text can be written, and an option's label is one token
+    after an open bracket as well as before a full stop, whether texts are cut into WORDS or PHRASES. With the latter
+    a token may be a whole title (cf. SuperBPE, https://arxiv.org/abs/2503.13423).
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=parts is None)
+    if parts is not None:
+        cut = pre_tokenizers.Split(Regex(parts), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, tokenizer.pre_tokenizer])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = [PAD, END, USER, ASSISTANT]

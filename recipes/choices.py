@@ -1,0 +1,135 @@
+"""Choices to learn from: what a user had seen is read once, however many lists of options follow it.
+
+Several builds of one source (`mirror build --seed`) ask the same choices among other options. Their prompts begin
+alike, so that one row holds the common beginning once and each list with its answer as a block behind it, which sees
+the beginning and itself. The loss is that of separate rows, for a fraction of their tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+
+from hf_mirror import files, prompts
+from hf_mirror.backends.tokens import in_common
+from hf_mirror.errors import DataError
+from hf_mirror.rationales import domain_folders
+
+COLUMNS = ["scene_id", "user_id", "timestamp", "exposure", "choice_index", "prompt"]
+MARKER = "- "  # what domain templates begin an entry of the history with
+IGNORED = -100
+TOKENIZE_AT_ONCE = 4096  # rows
+
+
+def load_choices(folders: Sequence[str], split: str) -> tuple[list[list[dict[str, Any]]], list[dict[str, str]]]:
+    """The scenes of a split as conversations `{prompt, completion}`, those of one choice together, and the files that
+    they are from. DataError where a folder holds no built domain, or a file of this split is missing."""
+    found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    sources = []
+    for folder in folders:
+        for domain in domain_folders(Path(folder)):
+            path = domain / "scenes" / f"{split}.parquet"
+            sources.append({"path": path.as_posix(), "sha256": files.sha256_file(path)})
+            for row in files.read_rows(path, COLUMNS):
+                truth = row["exposure"][row["choice_index"]]["item_id"]
+                key = (domain.name, row["user_id"], row["timestamp"], truth)
+                found.append((key, direct(row["prompt"], row["choice_index"])))
+    if not found:
+        raise DataError(f"{', '.join(folders)}: no scenes of split {split}; run `mirror build` first")
+    found.sort(key=itemgetter(0))  # stable: within a choice, in the order of `folders`
+    return [[scene for _, scene in group] for _, group in groupby(found, key=itemgetter(0))], sources
+
+
+def direct(prompt: prompts.Messages, choice: int) -> dict[str, Any]:
+    """A scene's prompt, asked for the answer line alone, and that line."""
+    answer = [{"role": "assistant", "content": prompts.answer_line(choice)}]
+    return {"prompt": prompts.direct_messages(prompt), "completion": answer}
+
+
+def rows(
+    choices: Sequence[Sequence[Mapping[str, Any]]], tokenizer: Any, max_length: int, histories: bool
+) -> tuple[Dataset, int]:
+    """One row per choice: `input_ids`, `position_ids`, `block` (0: the common beginning) and `labels`; and how many
+    scenes were dropped because they are longer than `max_length` tokens.
+
+    Of every scene the label of the answer is learned, of a choice's first one the whole answer line, too. With
+    `histories` also the first token of every entry of the history: what the user took next.
+    """
+    marks = np.array([tokenizer.decode([token]).endswith(MARKER) for token in range(len(tokenizer))])
+    label = in_common([tokenizer(prompts.answer_line(i), add_special_tokens=False)["input_ids"] for i in (0, 1)])
+    made, dropped = [], 0
+    for start in range(0, len(choices), TOKENIZE_AT_ONCE):
+        part = choices[start : start + TOKENIZE_AT_ONCE]
+        scenes = _tokenized([scene for group in part for scene in group], tokenizer)
+        for group in part:
+            there = [next(scenes) for _ in group]
+            fits = [scene for scene in there if len(scene[0]) <= max_length]
+            dropped += len(there) - len(fits)
+            if fits:
+                made.append(_row(fits, label, marks if histories else None))
+    bounds = np.cumsum([0, *(len(row[0]) for row in made)])
+    columns = ("input_ids", "position_ids", "block", "labels")
+    flat = [np.concatenate([row[at] for row in made] or [np.zeros(0)]).astype(np.int32) for at in range(len(columns))]
+    table = {name: pa.ListArray.from_arrays(bounds, values) for name, values in zip(columns, flat, strict=True)}
+    return Dataset(pa.table(table)), dropped
+
+
+def _tokenized(scenes: Sequence[Mapping[str, Any]], tokenizer: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """Every scene's tokens, and how many of them are the question."""
+    asked = [scene["prompt"] for scene in scenes]
+    whole = [scene["prompt"] + scene["completion"] for scene in scenes]
+    texts = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    before = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    texts = tokenizer.apply_chat_template(whole, tokenize=False)
+    for ids, question in zip(tokenizer(texts, add_special_tokens=False)["input_ids"], before, strict=True):
+        yield np.array(ids), question
+
+
+def _row(scenes: Sequence[tuple[np.ndarray, int]], label: int, marks: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """`scenes`: tokens, and how many of them are the question. `label`: where in an answer its label stands."""
+    question = min(before for _, before in scenes)
+    shared = min(in_common([ids[:question] for ids, _ in scenes]), question) if len(scenes) > 1 else 0
+    tokens, positions, blocks = [scenes[0][0][:shared]], [np.arange(shared)], [np.zeros(shared, int)]
+    labels = [np.full(shared, IGNORED)]
+    for number, (ids, before) in enumerate(scenes, 1):
+        end = len(ids) if number == 1 else before + label + 1
+        first = before if number == 1 else before + label
+        tokens.append(ids[shared:end])
+        positions.append(np.arange(shared, end))
+        blocks.append(np.full(end - shared, number))
+        labels.append(np.where(positions[-1] >= first, tokens[-1], IGNORED))
+    row, learned = np.concatenate(tokens), np.concatenate(labels)
+    if marks is not None:
+        # Once for each entry: in the common beginning, or in the only block.
+        begins = np.flatnonzero(marks[row[: (shared or question) - 1]]) + 1
+        learned[begins] = row[begins]
+    return row, np.concatenate(positions), np.concatenate(blocks), learned
+
+
+@dataclass
+class Collator:
+    """Rows as a batch, each block blind to the others."""
+
+    pad_token_id: int
+
+    def __call__(self, batch: Sequence[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """`attention_mask` is [rows, 1, width, width] and true where one position sees another."""
+        width = max(len(row["input_ids"]) for row in batch)
+        fills = {"input_ids": self.pad_token_id, "position_ids": 0, "block": -1, "labels": IGNORED}
+        padded = {
+            name: torch.tensor([[*row[name], *[fill] * (width - len(row[name]))] for row in batch])
+            for name, fill in fills.items()
+        }
+        block = padded.pop("block")
+        sees = (block[:, :, None] == block[:, None, :]) | (block[:, None, :] == 0)
+        padded["attention_mask"] = (sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
+        return padded
