@@ -24,7 +24,7 @@ out: {out}
 builders: [movielens]
 sample:
   movielens: {{users: 90, films: 90, ratings_per_user: 20}}
-scenes: 80
+scenes: 50
 write:
   teacher: {{backend: template, model: teacher}}
   student: {{backend: template, model: student}}
@@ -71,7 +71,7 @@ def datasets_of(run: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("pipeline")
-    (folder / "small.yaml").write_text(PIPELINE.format(out=folder / "run", size=40), encoding="utf-8")
+    (folder / "small.yaml").write_text(PIPELINE.format(out=folder / "run", size=24), encoding="utf-8")
     done = command("run", str(folder / "small.yaml"), "--json")
     assert done.returncode == 0, done.stderr[-4000:]
     return folder, json.loads(done.stdout)
@@ -112,11 +112,11 @@ def test_the_same_file_elsewhere_gives_the_same_bytes(whole: tuple[Path, dict[st
     folder, _ = whole
     raw = folder / "run" / "raw" / "movielens"
     steps = [
-        ["build", "movielens", "--raw", str(raw), "--out", str(tmp_path), "--scenes", "80"],
+        ["build", "movielens", "--raw", str(raw), "--out", str(tmp_path), "--scenes", "50"],
         ["rationales", str(tmp_path), "--role", "teacher", "--backend", "template", "--model", "teacher", "-n", "4"],
         ["rationales", str(tmp_path), "--role", "student", "--backend", "template", "--model", "student", "-n", "4"],
         ["read", str(tmp_path), "--backend", "template", "--model", "reader"],
-        ["distill", str(tmp_path), "--size", "40"],
+        ["distill", str(tmp_path), "--size", "24"],
         ["bench", str(tmp_path)],
     ]
     for step in steps:
@@ -140,7 +140,7 @@ def test_trainers_take_the_published_rows_as_they_are(whole: tuple[Path, dict[st
 def test_other_bytes_under_the_same_tag_are_refused(whole: tuple[Path, dict[str, Any]]) -> None:
     """Last: it leaves other pairs in the run folder."""
     folder, _ = whole
-    (folder / "smaller.yaml").write_text(PIPELINE.format(out=folder / "run", size=20), encoding="utf-8")
+    (folder / "smaller.yaml").write_text(PIPELINE.format(out=folder / "run", size=12), encoding="utf-8")
     done = command("run", str(folder / "smaller.yaml"))
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
