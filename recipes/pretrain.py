@@ -4,7 +4,7 @@
         --config recipes/scratch-3m/pretrain.yaml --scenes RUN [RUN …] --output_dir OUT
 
 RUN is what `mirror build` made. Several builds of one source with other seeds give each choice other options beside it;
-they are read together (choices.py). The tokenizer is trained on the train scenes, in phrases, so that most titles are
+they are read together (scenes.py). The tokenizer is trained on the train scenes, in phrases, so that most titles are
 one token. OUT receives the model, its tokenizer and `train_report.json`; `recipes/sft.py` trains it further.
 """
 
@@ -21,7 +21,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 from hf_mirror.errors import ConfigError
 from recipes import scratch
 from recipes.arguments import StrictParser, run
-from recipes.choices import Collator, load_choices, rows
+from recipes.scenes import Collator, load_choices, rows
 from recipes.training import describe, finish, prepare, settings_of
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from hf_mirror import splits
 from hf_mirror.errors import DataError
+from hf_mirror.identity import id_hashes
 
 EPOCH = 978_307_200_000  # 2001-01-01
 HOUR = 3_600_000
@@ -263,3 +264,28 @@ def test_check_refuses_exactly_the_faulty_splits(rows: list[tuple[int, int, int]
     else:
         with pytest.raises(AssertionError):
             splits.check(user, time, of_event)
+
+
+def test_users_by_lot_are_disjoint_and_keep_their_side() -> None:
+    events = table(people(0, 200))
+    lot = id_hashes([str(user) for user in range(200)])
+    split = splits.by_user(events.user, events.positive, lot)
+    assert split.cut_1 is None is split.report["cut_1"] and not split.report["lost"]
+    assert split.report["users"] == {"train": 160, "validation": 20, "test": 20}
+    assert sum(split.report["events"].values()) == len(events.user)
+    sides = {user: set(split.of_event[events.user == user].tolist()) for user in range(200)}
+    assert all(len(side) == 1 for side in sides.values())
+    # The lot alone decides: times and the order of rows do not.
+    mixed = np.random.default_rng(1).permutation(len(events.user))
+    again = splits.by_user(events.user[mixed], events.positive[mixed], lot)
+    assert np.array_equal(again.of_event, split.of_event[mixed])
+    assert max(lot[list(sides)][[side == {TEST} for side in sides.values()]]) < min(
+        lot[list(sides)][[side == {TRAIN} for side in sides.values()]]
+    )
+
+
+def test_a_split_by_lot_needs_three_users_with_events() -> None:
+    with pytest.raises(DataError, match="only 2 users"):
+        splits.by_user(np.array([0, 0, 2]), np.ones(3, bool), np.arange(5, dtype=np.uint64))
+    split = splits.by_user(np.array([0, 4, 2]), np.ones(3, bool), np.arange(5, dtype=np.uint64))
+    assert split.of_event.tolist() == [TEST, TRAIN, VALIDATION]

@@ -1,0 +1,159 @@
+"""Choices as rows: what several lists of options share is read once, and nothing of the loss changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dataset_builders.sample import movielens as sample
+from hf_mirror import domains, prompts
+from hf_mirror.backends import Request
+from hf_mirror.backends.transformers import TransformersBackend
+from hf_mirror.build import build
+from hf_mirror.build_settings import BuildSettings
+from hf_mirror.errors import ConfigError, DataError
+from recipes import pretrain, scratch
+from recipes.scenes import IGNORED, Collator, load_choices, rows
+
+SHAPE = {
+    "model_type": "llama", "vocab_size": 2048, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two builds of one source: the same choices among other options."""
+    top = tmp_path_factory.mktemp("choices")
+    raw = top / "raw"
+    sample.generate(raw, users=40, films=60, ratings_per_user=20)
+    found = []
+    for seed in (0, 1):
+        settings = BuildSettings(9_999, "popularity", seed=seed, history=(6, 6), train_options=(4, 4), split_by="user")
+        build(domains.load("movielens"), raw, top / f"run{seed}", settings, workers=1)
+        found.append(str(top / f"run{seed}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def tokenizer(runs: list[str]) -> scratch.PreTrainedTokenizerFast:
+    choices, _ = load_choices(runs, "train")
+    texts = [message["content"] for (first, *_) in choices for message in first["prompt"] + first["completion"]]
+    return scratch.train_tokenizer(texts, 2048, 512, scratch.PHRASES)
+
+
+def test_every_choice_comes_once_with_the_options_of_every_build(runs: list[str]) -> None:
+    choices, sources = load_choices(runs, "train")
+    alone, _ = load_choices(runs[:1], "train")
+    assert len(choices) == len(alone) > 100 and len(sources) == 2
+    assert {len(group) for group in choices} == {2}
+    for first, second in choices:
+        assert (
+            first["prompt"][0]["content"].partition("could watch")[0]
+            == (second["prompt"][0]["content"].partition("could watch")[0])
+        )
+    assert sum(first["prompt"] != second["prompt"] for first, second in choices) > 0.9 * len(choices)
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no|no domain|does not exist"):
+        load_choices([str(tmp_path / "none")], "train")
+
+
+def test_phrases_are_tokens_and_labels_stay_alone(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    choices, _ = load_choices(runs, "train")
+    text = choices[0][0]["prompt"][0]["content"]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    title = text.partition("\n- ")[2].partition(" [")[0] + " "
+    assert title in {tokenizer.decode([token]) for token in ids}
+    for label in prompts.LABELS[:4]:
+        found = tokenizer(f"[{label}]", add_special_tokens=False)["input_ids"]
+        assert len(found) == 3 and found[1] == tokenizer(f"\n{label}. x", add_special_tokens=False)["input_ids"][1]
+    odd = "snow \u2603 [x] \u00e9\n\n- [REC] (2007)\tend"
+    assert tokenizer.decode(tokenizer(odd, add_special_tokens=False)["input_ids"]) == odd
+
+
+def test_shared_rows_have_the_loss_of_separate_ones(
+    runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast
+) -> None:
+    choices, _ = load_choices(runs, "train")
+    choices = choices[:12]
+    model = scratch.random_model(SHAPE, tokenizer, 3).eval()
+    apart, none = rows([[scene] for group in choices for scene in group], tokenizer, 512, histories=False)
+    shared, _ = rows(choices, tokenizer, 512, histories=False)
+    assert none == 0
+    assert sum(map(len, shared["input_ids"])) < 0.75 * sum(map(len, apart["input_ids"]))
+    collate = Collator(tokenizer.pad_token_id)
+    one, many = (losses(model, collate([part[i] for i in range(len(part))])) for part in (apart, shared))
+    # Of a choice's second scene only the label is learned where rows are shared; alone, the whole answer line.
+    label = 2
+    assert label < len(one[0])
+    for number in range(len(choices)):
+        expected = [*one[2 * number], one[2 * number + 1][label]]
+        assert many[number] == pytest.approx(expected, abs=1e-5)
+
+
+def losses(model, batch) -> list[list[float]]:
+    """The negative log-likelihood of every learned token, row by row."""
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        logits = model(**batch).logits[:, :-1].log_softmax(-1)
+    found = []
+    for row, wanted in zip(logits, labels[:, 1:], strict=True):
+        places = (wanted != IGNORED).nonzero()[:, 0]
+        found.append((-row[places, wanted[places]]).tolist())
+    return found
+
+
+def test_a_block_sees_the_beginning_and_itself_alone() -> None:
+    row = {"input_ids": [5, 6, 7, 8, 9], "position_ids": [0, 1, 2, 2, 3], "block": [0, 0, 1, 2, 2]}
+    row["labels"] = [IGNORED] * 5
+    shorter = {name: values[:2] for name, values in row.items()}
+    mask = Collator(0)([row, shorter])["attention_mask"][:, 0].int().tolist()
+    assert mask[0] == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert [line[:2] for line in mask[1][:2]] == [[1, 0], [1, 1]]
+    assert all(any(line) for lines in mask for line in lines)  # padding, too: a row that sees nothing would be NaN
+
+
+def test_histories_are_learned_once_per_entry(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    choices, _ = load_choices(runs, "train")
+    for some in (choices[:20], [group[:1] for group in choices[:20]]):
+        with_them, _ = rows(some, tokenizer, 512, histories=True)
+        without, _ = rows(some, tokenizer, 512, histories=False)
+        for a, b in zip(with_them["labels"], without["labels"], strict=True):
+            assert (np.array(a) != IGNORED).sum() == (np.array(b) != IGNORED).sum() + 6
+
+
+def test_long_scenes_are_counted_and_left_out(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    choices, _ = load_choices(runs, "train")
+    whole, none = rows(choices[:50], tokenizer, 512, histories=False)
+    lengths = sorted(max(positions) + 1 for positions in whole["position_ids"])
+    some, dropped = rows(choices[:50], tokenizer, lengths[10], histories=False)
+    assert none == 0 < dropped
+    assert max(max(positions) + 1 for positions in some["position_ids"]) <= lengths[10]
+
+
+def test_pretraining_gives_a_student_that_is_read(runs: list[str], tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(SHAPE))
+    flags = ["--from_scratch", str(tmp_path / "model.json"), "--output_dir", str(tmp_path / "out"), "--max_steps", "3"]
+    flags += ["--use_cpu", "true", "--bf16", "false", "--per_device_train_batch_size", "4", "--report_to", "none"]
+    flags += ["--gradient_checkpointing", "false", "--validation_choices", "10", "--logging_steps", "1"]
+    pretrain.main(["--scenes", *runs, *flags])
+    report = json.loads((tmp_path / "out" / "train_report.json").read_text())
+    assert report["method"] == "pretrain" and report["steps"] == 3 and report["rows"]["validation"] >= 10
+    assert report["scenes"] == 2 * report["rows"]["train"]
+    scene = load_choices(runs[:1], "validation")[0][0][0]
+    request = Request("one", scene["prompt"], prefix=prompts.ANSWER_PREFIX)
+    [probabilities] = TransformersBackend(str(tmp_path / "out")).choice_probs([request], [list("ABCD")])
+    assert probabilities.sum() == pytest.approx(1) and (probabilities > 0).all()
+
+
+def test_a_pretrained_base_is_refused(runs: list[str], tmp_path: Path) -> None:
+    flags = ["--from_scratch", "recipes/tiny/model.json", "--output_dir", str(tmp_path), "--use_cpu", "true"]
+    with pytest.raises(ConfigError, match="random weights"):
+        pretrain.main(["--scenes", *runs, "--model_name_or_path", "x/y", "--bf16", "false", *flags])
