@@ -6,7 +6,6 @@ that. The leaderboard makes its rank sets of the same numbers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -19,9 +18,10 @@ from hf_mirror import metrics
 from hf_mirror.alignment import Row
 from hf_mirror.alignment.table import Table, is_headline
 from hf_mirror.errors import DataError
-from hf_mirror.evaluation.benchmark import HUB_ID, Bench
-from hf_mirror.files import read_json, read_rows, sha256_file
-from hf_mirror.results import REVISION, same_rows
+from hf_mirror.evaluation.benchmark import Bench
+from hf_mirror.files import read_json
+from hf_mirror.result_schema import Result
+from hf_mirror.results import predictions_of, read_predictions, read_result, same_rows
 
 METRICS = ("accuracy", "log_loss")
 SIGNIFICANT = 0.05
@@ -32,17 +32,13 @@ Answers = Sequence[Sequence[float] | None]
 class Contender:
     """One results file of `mirror evaluate` or `mirror baselines`, with the predictions beside it."""
 
-    name: str
-    subset: str
-    mode: str
-    bench: str
-    bench_revision: str
     file: Path
+    result: Result
 
     @property
-    def predictions(self) -> Path:
-        """`shop.json` → `shop.predictions.parquet`."""
-        return self.file.with_name(f"{self.file.stem}.predictions.parquet")
+    def group(self) -> tuple[str, str]:
+        """Subset and mode: only within these results are compared."""
+        return self.result["subset"], self.result["mode"]
 
 
 def compare(paths: Sequence[Path], bench: Bench, *, seed: int = 0) -> dict[str, Any]:
@@ -54,60 +50,48 @@ def compare(paths: Sequence[Path], bench: Bench, *, seed: int = 0) -> dict[str, 
     """
     found = contenders(paths)
     subsets: dict[str, dict[str, Any]] = {}
-    for subset, mode in sorted({(each.subset, each.mode) for each in found}):
-        group = [each for each in found if (each.subset, each.mode) == (subset, mode)]
+    for subset, mode in sorted({each.group for each in found}):
+        group = [each for each in found if each.group == (subset, mode)]
         if len(group) < 2:
             continue
         rows, revision = bench.rows(subset)
         for each in group:
             _check_rows(each, bench, revision)
-        rows = [row for row in rows if is_headline(row)]  # baselines answer no others for sure
-        answers = {name: answers_of(each, rows) for name, each in _named(group).items()}
+        answers = {name: _answers(each, rows) for name, each in _named(group).items()}
         key = subset if mode == "direct" else f"{subset}.{mode}"
         subsets[key] = {"subset": subset, "mode": mode, "bench_revision": revision}
         subsets[key] |= pairwise(rows, answers, seed=seed)
     if not subsets:
-        held = ", ".join(f"{each.file} ({each.subset}, {each.mode})" for each in found)
+        held = ", ".join(f"{each.file} ({', '.join(each.group)})" for each in found)
         raise DataError(f"no two results have subset and mode in common: {held}; compare like with like")
     return {"bench": bench.name, "subsets": subsets}
 
 
 def contenders(paths: Iterable[Path]) -> list[Contender]:
     """All results in files and folders, in the order given; other JSON in a folder is passed over."""
-    found = []
+    found: list[Contender] = []
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist; expected results of `mirror evaluate` or `mirror baselines`")
         files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        results = [(file, read_json(file)) for file in files]
-        results = [
-            (file, of) for file, of in results if isinstance(of, dict) and {"scores", "mode", "model"} <= of.keys()
-        ]
-        if not results:
+        files = [file for file in files if path == file or _is_result(file)]
+        if not files:
             raise DataError(f"{path} holds no results; expected the files of `mirror evaluate` or `mirror baselines`")
-        for file, of in results:
-            subset = of.get("subset") or of.get("domain") or file.stem
-            bench, revision = str(of.get("bench", "")), str(of.get("bench_revision"))
-            found.append(Contender(str(of["model"]), subset, of["mode"], bench, revision, file))
-            expected = of.get("predictions_sha256")
-            if found[-1].file.resolve() in {each.file.resolve() for each in found[:-1]}:
+        for file in files:
+            if file.resolve() in {each.file.resolve() for each in found}:
                 raise DataError(f"{file} is given twice; expected results of two models")
-            held = found[-1].predictions
-            if not held.is_file():
-                raise DataError(f"{held} is missing; comparing needs the predictions beside {file.name}")
-            if expected and sha256_file(held) != expected:
-                raise DataError(f"{held} is not what {file.name} was made of (SHA-256 differs); evaluate again")
+            found.append(Contender(file, read_result(file)))
     return found
 
 
-def answers_of(contender: Contender, rows: Sequence[Row]) -> Answers:
-    """The contender's probabilities in the order of benchmark rows; DataError where a row has none at all."""
-    held = {(row["scene_id"], row["variant_id"]): row["choice_probs"] for row in read_rows(contender.predictions)}
-    missing = [row for row in rows if (row["scene_id"], row["variant_id"]) not in held]
-    if missing:
-        first = f"{missing[0]['scene_id']}/{missing[0]['variant_id']}"
-        raise DataError(f"{contender.predictions} lacks {len(missing)} benchmark rows, e.g. {first}; evaluate again")
-    return [held[row["scene_id"], row["variant_id"]] for row in rows]
+def _is_result(file: Path) -> bool:
+    about = read_json(file)
+    return isinstance(about, dict) and {"scores", "mode", "model"} <= about.keys()
+
+
+def _answers(contender: Contender, rows: Sequence[Row]) -> Answers:
+    path = predictions_of(contender.file)
+    return read_predictions(path, contender.result, rows, f"{contender.file}, predictions")
 
 
 def pairwise(rows: Sequence[Row], answers: Mapping[str, Answers], *, seed: int = 0) -> dict[str, Any]:
@@ -178,19 +162,17 @@ def _tested(users: metrics.Ints, differences: Sequence[metrics.Floats], seed: in
     return found
 
 
-def _check_rows(contender: Contender, bench: Bench, given: str) -> None:
-    """DataError for results of other rows than the benchmark has. A commit is one of the repo that they name, where the
-    benchmark itself is a folder."""
-    said, named = contender.bench_revision, contender.bench.partition("@")[0]
-    repo = bench.repo or (named if HUB_ID.fullmatch(named) and not Path(contender.bench).exists() else None)
-    if not re.fullmatch(REVISION, said) or not same_rows(contender.subset, said, given, repo):
+def _check_rows(contender: Contender, bench: Bench, revision: str) -> None:
+    """DataError for results of other rows than the benchmark has."""
+    if not same_rows(contender.result, bench, revision):
+        said = contender.result["bench_revision"]
         raise DataError(
-            f"{contender.file} was made on other rows of {contender.subset} ({said[:80]}) than --bench has ({given}); "
-            "compare results of the same rows"
+            f"{contender.file} was made on other rows of {contender.result['subset']} ({said}) than --bench has "
+            f"({revision}); compare results of the same rows"
         )
 
 
 def _named(group: Sequence[Contender]) -> dict[str, Contender]:
     """By model, where two are called alike by their files."""
-    names = [each.name for each in group]
-    return {each.name if names.count(each.name) == 1 else str(each.file): each for each in group}
+    names = [each.result["model"] for each in group]
+    return {name if names.count(name) == 1 else str(each.file): each for name, each in zip(names, group, strict=True)}

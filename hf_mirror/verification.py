@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from hf_mirror.memorisation import REGIME as MEMORISED
 from hf_mirror.publish.evaluations import COMMIT, FOLDER
 from hf_mirror.publish.provenance import REFERENCE
 from hf_mirror.publish.release import Remote, Snapshot
-from hf_mirror.results import NAME, PREDICTION_BYTES, RESULT_BYTES, Result, predictions_of, read_result, rescore
+from hf_mirror.result_schema import NAME, RESULT_BYTES, Result
+from hf_mirror.results import PREDICTION_BYTES, predictions_of, read_result, rescore
 from hf_mirror.schema import BENCH
 from hf_mirror.weights import FILES
 
@@ -102,7 +104,7 @@ def _verified(remote: Remote, there: Snapshot, name: str, bench: Bench, rerun: i
     }
     if beside not in wanted:
         return record
-    rows, answers = rescore(folder / name, folder / beside, bench, where)
+    rows, answers = rescore(folder / name, folder / beside, bench, where, remote.api.endpoint)
     if not rerun:
         return record | {"status": "re-scored"}
     n, difference = _run_again(remote, there, result, rows, answers, rerun, seed, where)
@@ -134,12 +136,7 @@ def _run_again(
     made = {(row["scene_id"], row["variant_id"]): row["choice_probs"] for row in again}
     tolerance, worst, at = TOLERANCE[result.get("dtype") or "bfloat16"], 0.0, ""
     for row, before in some:
-        after = made[row["scene_id"], row["variant_id"]]
-        gap = (
-            max((abs(p - q) for p, q in zip(before, after, strict=True)), default=0.0)
-            if len(before) == len(after)
-            else 1.0
-        )
+        gap = _gap(before, made[row["scene_id"], row["variant_id"]])
         if gap >= worst:
             worst, at = gap, f"{row['scene_id']}/{row['variant_id']}"
     if worst > tolerance:
@@ -148,3 +145,11 @@ def _run_again(
             f"{tolerance:g} ({len(chosen)} scenes, seed {seed})"
         )
     return len(chosen), worst
+
+
+def _gap(before: Sequence[float], after: Sequence[float] | None) -> float:
+    """The largest difference between two answers to one row; infinite where one is a failure or no number."""
+    if len(before) != len(after or []):
+        return math.inf
+    gaps = [abs(p - q) for p, q in zip(before, after or [], strict=True)]
+    return math.inf if any(map(math.isnan, gaps)) else max(gaps, default=0.0)

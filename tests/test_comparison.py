@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hf_mirror import metrics
+from hf_mirror.alignment import score
 from hf_mirror.cli import main
 from hf_mirror.comparison import pairwise, ranks
 from hf_mirror.domains import import_file
@@ -101,8 +102,14 @@ def results(rows, tmp_path):
         out = tmp_path / name
         predictions = [{**{key: row[key] for key in ("scene_id", "variant_id")}, **answer(row, p)} for row in rows]
         write_rows(out / f"{stem}.predictions.parquet", predictions, PREDICTION)
-        about = {"model": name, "subset": "shop", "mode": "direct", "bench_revision": revision, "scores": {}}
-        about["predictions_sha256"] = sha256_file(out / f"{stem}.predictions.parquet")
+        failures = [each["failure"] for each in predictions if each["failure"]]
+        about = {
+            "model": name, "model_revision": "1", "bench": bench.name, "bench_revision": revision, "subset": "shop",
+            "domain": "shop", "mode": "direct", "backend": "transformers", "seed": 0, "code_version": "0.1.0",
+            "predictions_sha256": sha256_file(out / f"{stem}.predictions.parquet"),
+            "failures": {"no_answer": len(failures)} if failures else {},
+            **score(rows, [each["choice_probs"] for each in predictions], seed=0),
+        }  # fmt: skip
         write_json(out / f"{stem}.json", about | given)
         return str(out)
 
@@ -143,7 +150,8 @@ def test_a_baseline_that_does_not_answer_twins_is_compared(rows, results, capsys
     with_twins = rows + [made.twin(row, "own-ids-random") for row in rows if row["variant"]["order"] == "random"]
     write_rows(Path(bench) / "shop.parquet", with_twins, BENCH)
     revision = f"sha256:{sha256_file(Path(bench) / 'shop.parquet')}"
-    given = [write(name, p, bench_revision=revision) for name, p in (("one", 0.8), ("two", 0.5))]
+    about = {"bench_revision": revision, "baseline": {"name": "any"}}
+    given = [write(name, p, **about) for name, p in (("one", 0.8), ("two", 0.5))]
     main(["compare", *given, "--bench", bench, "--json"])
     assert json.loads(capsys.readouterr().out)["subsets"]["shop"]["n_scenes"] == 60
 
@@ -180,9 +188,12 @@ def test_a_file_given_twice_is_refused(results, capsys):
     ("given", "told"),
     [
         ({"mode": "rationale"}, "no two results have subset and mode in common"),
-        ({"bench_revision": "abc"}, "two/shop.json was made on other rows of shop (abc) than --bench has (sha256:"),
-        ({"bench_revision": "sha256:" + "0" * 64}, "was made on other rows of shop"),
-        ({"predictions_sha256": "0"}, "SHA-256 differs"),
+        ({"bench_revision": "abc"}, "two/shop.json is no results file: bench_revision is 'abc'"),
+        (
+            {"bench_revision": "sha256:" + "0" * 64},
+            "was made on other rows of shop (sha256:00",
+        ),
+        ({"predictions_sha256": "0" * 64}, "its SHA-256 is another"),
         ({"subset": "other"}, "no two results have subset and mode in common"),
     ],
 )

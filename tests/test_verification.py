@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from hf_mirror.files import read_json, write_json
 from hf_mirror.hub import EmbeddedHub
 from hf_mirror.publish.evaluations import find_evaluations, stage
 from hf_mirror.publish.submission import submit
-from hf_mirror.verification import verify
+from hf_mirror.results import read_result
+from hf_mirror.verification import _gap, verify
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
 evaluations = import_file(Path(__file__).parent / "test_evaluation.py")
@@ -62,6 +64,8 @@ def upload(hub: EmbeddedHub, *folders: Path) -> None:
 def test_the_same_model_gives_the_same_probabilities(
     hub: EmbeddedHub, models: Path, bench: Path, staged: Path, tmp_path: Path
 ) -> None:
+    said = read_json(staged / SHOP)
+    assert read_result(staged / SHOP) == {name: value for name, value in said.items() if value is not None}
     upload(hub, models / "random", staged)
     found = verify("ns/model", str(bench), endpoint=hub.url, out=tmp_path / "records")
     assert [record["status"] for record in found["records"]] == ["re-scored"] and not found["problems"]
@@ -83,6 +87,27 @@ def test_another_model_does_not(hub: EmbeddedHub, models: Path, bench: Path, sta
     assert "scene scene00" in problem and "differs by 0." in problem and "\n" not in problem
 
 
+def test_a_commit_and_a_folder_of_the_same_rows(hub: EmbeddedHub, bench: Path, staged: Path) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.url)
+    api.create_repo("ns/mirror-bench", repo_type="dataset")
+    for content, words in ((bench / "bench" / "shop.parquet", ""), (b"other rows", "which is not what .* holds")):
+        about = {"path_in_repo": "shop/test.parquet", "repo_id": "ns/mirror-bench", "repo_type": "dataset"}
+        commit = api.upload_file(path_or_fileobj=content, **about).oid
+        write_json(staged / SHOP, read_json(staged / SHOP) | {"bench_revision": commit})
+        upload(hub, staged)
+        found = verify("ns/model", str(bench), endpoint=hub.url)
+        assert [record["status"] for record in found["records"]] == ([] if words else ["re-scored"])
+        assert re.search(words, "".join(found["problems"])) and bool(found["problems"]) == bool(words)
+
+
+def test_no_number_is_no_agreement() -> None:
+    assert _gap([0.25, 0.75], [0.5, 0.5]) == 0.25 and _gap([], []) == _gap([], None) == 0
+    assert _gap([0.5, 0.5], [0.5, math.nan]) == _gap([0.5, 0.5], [math.nan, 0.5]) == math.inf
+    assert _gap([0.5, 0.5], []) == _gap([], [0.5, 0.5]) == math.inf
+
+
 def test_edited_numbers_are_a_problem_and_exit_1(
     hub: EmbeddedHub, bench: Path, staged: Path, mirror_process: Callable[..., Any]
 ) -> None:
@@ -97,7 +122,7 @@ def test_edited_numbers_are_a_problem_and_exit_1(
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: (folder / SHOP).write_text("{"), "is no results file: not a whole JSON file"),
+        (lambda folder: (folder / SHOP).write_text("{"), "is no results file: not JSON, or cut in half"),
         (lambda folder: (folder / SHOP).write_bytes(b" " * 5_000_000), "has 5,000,000 bytes, more than"),
         (lambda folder: shutil.copy(folder / SHOP, folder / "evaluations" / "books.direct.json"), "has results of ns"),
         (lambda folder: write_json(folder / SHOP, read_json(folder / SHOP) | {"model": "other/model"}), "of other/mo"),

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from hf_mirror.alignment import Row
+import pyarrow.parquet as pq
+
+from hf_mirror.alignment import SCORED_COLUMNS, Row
 from hf_mirror.errors import DataError
-from hf_mirror.files import sha256_file
-from hf_mirror.leaderboard.checking import LARGEST, Result, check
+from hf_mirror.files import read_table, sha256_file
 from hf_mirror.leaderboard.origin import REPO, Origin, origin_of
-from hf_mirror.leaderboard.predictions import Answers, answers_of, headline_rows
 from hf_mirror.leaderboard.statuses import Status
 from hf_mirror.memorisation import REGIME
-from hf_mirror.results import predictions_of
+from hf_mirror.result_schema import Result, read
+from hf_mirror.results import beginning, predictions_of, read_predictions
 
 Probe = dict[str, Any]
 
@@ -63,18 +64,19 @@ class Gathered:
         """Counts something that cannot be shown."""
         self.rejected.append({"where": where[:300], "reason": " ".join(str(reason).split())[:300]})
 
-    def answers(self, entries: Sequence[Entry]) -> tuple[list[Row], dict[int, Answers]]:
+    def answers(self, entries: Sequence[Entry]) -> tuple[list[Row], dict[int, list[list[float]]]]:
         """The rows behind a block's entries and who answered them, by place, where two or more did. Predictions that
         are not what they should be are counted among the rejected."""
         places = [place for place, entry in enumerate(entries) if entry.predictions]
         rows = self.rows_of(entries[places[0]]) if len(places) > 1 else None
-        found: dict[int, Answers] = {}
+        found: dict[int, list[list[float]]] = {}
         for place in places if rows else []:
             entry = entries[place]
             try:
-                found[place] = answers_of(Path(str(entry.predictions)), entry.result, rows or [])
+                path = Path(str(entry.predictions))
+                found[place] = read_predictions(path, entry.result, rows or [], "predictions")
             except DataError as problem:
-                self.reject(str(predictions_of(Path(entry.where))), f"{problem}; its intervals are compared instead")
+                self.reject(str(predictions_of(Path(entry.where))), f"{problem}; intervals are compared instead")
         return rows or [], found
 
 
@@ -87,12 +89,12 @@ def from_files(paths: Iterable[Path]) -> Gathered:
     gathered = Gathered(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"), _rows_here)
     for top in paths:
         for path in sorted(top.rglob("*.json")) if top.is_dir() else [top]:
-            data = _beginning(path)
+            data = beginning(path)
             if top.is_dir() and b'"baselines"' not in data:
                 continue
             where = path.name if path == top else path.relative_to(top).as_posix()
             try:
-                result = check(data)
+                result = read(data)
                 if result["regime"] == REGIME:
                     gathered.add_probe(_name(result["model"]), result)
                 else:
@@ -104,12 +106,6 @@ def from_files(paths: Iterable[Path]) -> Gathered:
         where = ", ".join(map(str, paths))
         raise DataError("; ".join([f"no results in {where}", *odd, "run `mirror evaluate` first"]))
     return gathered
-
-
-def _beginning(path: Path) -> bytes:
-    """A file, or as much of it as tells that it is too large."""
-    with path.open("rb") as file:
-        return file.read(LARGEST + 1)
 
 
 def _entry(result: Result, path: Path, where: str, endpoint: str) -> Entry:
@@ -133,8 +129,15 @@ def _rows_here(entry: Entry) -> list[Row] | None:
     folder = Path(entry.result.get("bench", ""))
     for path in (folder / "bench" / f"{entry.result['subset']}.parquet", folder / f"{entry.result['subset']}.parquet"):
         if path.is_file() and entry.rows == f"sha256:{sha256_file(path)}":
-            return headline_rows(path)
+            return scored_rows(path)
     return None
+
+
+def scored_rows(path: Path) -> list[Row] | None:
+    """The rows of a benchmark's file, as far as they are scored; None for a closed domain's, which hold no truth."""
+    if not set(SCORED_COLUMNS) <= set(pq.read_schema(path).names):
+        return None
+    return read_table(path, list(SCORED_COLUMNS)).to_pylist()
 
 
 def _name(model: str) -> str:

@@ -16,13 +16,12 @@ from typing import Any
 
 from hf_mirror.alignment import Row
 from hf_mirror.errors import DataError, HubError
-from hf_mirror.leaderboard.checking import LARGEST, Result, check
-from hf_mirror.leaderboard.gather import Entry, Gathered
+from hf_mirror.leaderboard.gather import Entry, Gathered, scored_rows
 from hf_mirror.leaderboard.origin import COMMIT, REPO, origin_of, repo_lines
-from hf_mirror.leaderboard.predictions import headline_rows
 from hf_mirror.leaderboard.statuses import Statuses
 from hf_mirror.memorisation import REGIME
 from hf_mirror.publish.release import PassingError, Remote
+from hf_mirror.result_schema import RESULT_BYTES, Result, read
 from hf_mirror.results import PREDICTION_BYTES, predictions_of
 
 BENCH = "mirror-bench"
@@ -107,7 +106,7 @@ class Repo:
 
     def read(self, name: str) -> bytes:
         """A small file's bytes."""
-        return self.fetch(name, LARGEST).read_bytes()
+        return self.fetch(name, RESULT_BYTES).read_bytes()
 
     def beside(self, name: str) -> Path | None:
         """The predictions beside a results file, where they are published."""
@@ -146,7 +145,7 @@ class Benchmark:
         subset = entry.result["subset"]
         for commit in (self.repo.sha, entry.result["bench_revision"]):
             if COMMIT.fullmatch(commit) and self.rows(commit, subset) == entry.rows:
-                return headline_rows(self.at(commit).fetch(f"{subset}/test.parquet", ROWS_BYTES))
+                return scored_rows(self.at(commit).fetch(f"{subset}/test.parquet", ROWS_BYTES))
         return None
 
     def commit_of(self, result: Result) -> str:
@@ -170,7 +169,7 @@ class Benchmark:
             if match is None:
                 continue
             try:
-                result = check(repo.read(name))
+                result = read(repo.read(name))
                 if "baseline" not in result or result["subset"] != match[1]:
                     raise DataError(f"not a baseline's results for {match[1]}")
                 rows = self.rows(commit, result["subset"])
@@ -227,7 +226,7 @@ def _checked(repo: Repo, name: str) -> Result:
     match, remote = RESULT.fullmatch(name), repo.remote
     if match is None:
         raise DataError("expected evaluations/<subset>.<mode>.json")
-    result = check(repo.read(name))
+    result = read(repo.read(name))
     if (result["subset"], result["mode"]) != match.groups():
         raise DataError(f"is of subset {result['subset']} in mode {result['mode']}")
     if "baseline" in result:

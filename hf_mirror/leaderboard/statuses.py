@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json
-from hf_mirror.leaderboard.checking import Result
+from hf_mirror.result_schema import Result
 
 Status = Literal["self-reported", "re-scored", "verified"]
 STATUSES: tuple[Status, ...] = ("self-reported", "re-scored", "verified")

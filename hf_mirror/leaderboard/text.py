@@ -100,7 +100,7 @@ def _footnotes(blocks: Mapping[tuple[str, ...], list[Result]]) -> str:
         "  of each slot, which over all cyclic orders leaves chance.",
     ]
     if any(result["underpowered"] for result in results):
-        widest = max((r["minimum_detectable_difference"] or 0) for r in results if r["underpowered"])
+        widest = max((r.get("minimum_detectable_difference") or 0) for r in results if r["underpowered"])
         seen = (
             f"; two models closer than {widest * 100:.1f} points cannot be told apart (80 % power)"
             if widest > 5e-4

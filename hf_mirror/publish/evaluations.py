@@ -19,7 +19,8 @@ from hf_mirror.errors import DataError
 from hf_mirror.files import sha256_file, write_json
 from hf_mirror.memorisation import REGIME as MEMORISED
 from hf_mirror.publish.staging import Run
-from hf_mirror.results import Result, predictions_of, read_result
+from hf_mirror.result_schema import Result
+from hf_mirror.results import predictions_of, read_result
 
 FOLDER = "evaluations"
 RESULTS = ".eval_results/mirror-bench.yaml"

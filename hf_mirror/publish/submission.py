@@ -12,7 +12,8 @@ from hf_mirror.files import read_json
 from hf_mirror.publish.evaluations import RESULTS, Evaluation, entries, find_evaluations, stage
 from hf_mirror.publish.provenance import PROVENANCE
 from hf_mirror.publish.release import Remote, Snapshot
-from hf_mirror.results import Result, predictions_of, rescore
+from hf_mirror.result_schema import Result
+from hf_mirror.results import predictions_of, rescore
 from hf_mirror.sealing import NOTE
 
 MESSAGE = "Results on mirror-bench"

@@ -62,11 +62,13 @@ def result(model: str, of: list[dict[str, Any]], probs: list[Any], **more: Any) 
         "subset": domain,
         "domain": domain,
         "mode": "direct",
+        "backend": "transformers",
         "seed": 0,
         "code_version": "0.1.0",
         **score(of, probs, seed=0),
         "regime": regime,
         "failures": {},
+        "predictions_sha256": "ab" * 32,
         **more,
     }
 
@@ -91,7 +93,6 @@ def with_newer_fields(found: dict[str, Any], seed: int) -> dict[str, Any]:
     twins = ("none-full-random", "swapped:nearest-full-random", "swapped:random-full-random",
              "swapped:random+profile-full-random", "own-ids-random", "own-titles_masked-random")  # fmt: skip
     return found | {
-        "backend": "transformers",
         "dtype": "float32",
         "versions": {"python": "3.11.9", "torch": "2.13.0"},
         "hardware": {"device": "cpu", "cores": 2},
@@ -128,7 +129,7 @@ def write_results(folder: Path, scenes: int, users: int) -> Path:
             ("big", "acme/mirror-7b-dpo", answers(of, 1.1, 0.2, 1), {"model_parameters": 7_241_000_000}),
             ("small", "acme/tiny-mirror", answers(of, 0.3, 1.5, 2), {"model_parameters": 1_100_000}),
             ("plain", "other-lab/a-model-with-quite-a-long-name-0.5B-instruct", answers(of, 0.6, 0.0, 3),
-             {"model_parameters": 494_000_000, "model_revision": None}),
+             {"model_parameters": 494_000_000}),
             ("ease", "ease (full past)", answers(of, 0.9, 0.0, 4), {"baseline": {"name": "ease", "history": "full"}}),
         )  # fmt: skip
         for seed, (name, model, probs, more) in enumerate(models):

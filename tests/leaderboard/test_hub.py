@@ -45,8 +45,7 @@ class Lab:
         self.api.create_tag("acme/mirror-bench", tag="v1.0.0", revision=self.bench, repo_type="dataset")
 
     def result(self, model: str, taste: float = 0.9, **more: Any) -> dict[str, Any]:
-        found = self.made_up.result(model, self.rows, self.made_up.answers(self.rows, taste, 0.0, 4))
-        return found | {"predictions_sha256": "ab" * 32} | more
+        return self.made_up.result(model, self.rows, self.made_up.answers(self.rows, taste, 0.0, 4)) | more
 
     def predicted(self, model: str, taste: float, **more: Any) -> tuple[dict[str, Any], Path]:
         """Results, and the predictions that they are of."""
@@ -86,6 +85,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, made_up: ModuleType) -> Iterat
                 "provenance.json": {"made_from": made_from},
             },
         )
+        too_good = {"value": 2, "low": None, "high": None}
         bad = {
             "cut": json.dumps(strong).encode()[:500],
             "unknown-revision": lab.result("acme/unknown-revision", bench_revision="d" * 40),
@@ -94,7 +94,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, made_up: ModuleType) -> Iterat
             "other-scenes": lab.result("acme/other-scenes", bench_revision=lab.bench) | {"n_scenes": 19},
             "other-subset": lab.result("acme/other-subset", bench_revision=lab.bench, subset="news"),
             "not-a-number": json.dumps(lab.result("acme/not-a-number", seconds=float("nan"))).encode(),
-            "too-good": lab.result("acme/too-good") | {"scores": {"accuracy": {"value": 2}, "log_loss": {"value": 0}}},
+            "too-good": lab.result("acme/too-good") | {"scores": dict.fromkeys(("accuracy", "log_loss"), too_good)},
             "huge": b" " * 4_194_305,
         }
         for name, content in bad.items():
@@ -160,7 +160,8 @@ def test_predictions_that_are_none_are_counted_and_not_compared(lab: Lab, tmp_pa
     gathered.entries[strong] = entry
     shown = board(gathered)
     assert [line["reason"] for line in shown["rejected"] if "predictions" in line["where"]] == [
-        "is not the file that the results name: its SHA-256 is another; its intervals are compared instead"
+        "predictions are not the file that the results were made of: its SHA-256 is another; intervals are compared "
+        "instead"
     ]
     assert not any(entry.get("paired") for entry in shown["blocks"][0]["entries"])
 

@@ -19,7 +19,7 @@ browser_room = import_file(Path(__file__).parent / "browser.py")
 if browser_room.PROGRAM is None:
     pytest.skip("no Chromium here; apt-get install chromium-headless-shell", allow_module_level=True)
 
-HOSTILE = "acme/</script><img src=x onerror=document.title='taken'>&amp;\u202eevil"
+HOSTILE = "acme/</script><img src=x onerror=document.title='taken'>&amp;evil"
 ROW = ".entry .name .name"
 
 
@@ -30,7 +30,7 @@ def folder(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(results, folder)
     whole = (folder / "big" / "news.json").read_bytes()
     (folder / "big" / "cut.json").write_bytes(whole[: len(whole) // 2])
-    hostile = json.loads(whole) | {"model": HOSTILE, "subset": "news", "backend": "<b>bold</b>"}
+    hostile = json.loads(whole) | {"model": HOSTILE, "subset": "news", "hardware": {"device": "<b>bold</b>"}}
     hostile["twins"] = {"<img src=x onerror=alert(1)>": hostile["twins"]["none-full-random"]}
     hostile["groups"] = {"__proto__": hostile["groups"]["gap"], "constructor": hostile["groups"]["gap"]}
     probe = json.loads((folder / "big" / "films.json").read_text()) | {"regime": "memorised"}
@@ -225,7 +225,7 @@ def test_what_a_stranger_wrote_stays_text(browser: Any) -> None:
     assert browser.run("document.querySelectorAll('img, b b, iframe').length") == 0
     assert browser.run("document.title") == "Mirror leaderboard"
     name = browser.run(f"{buttons}.map(b => b.innerText).find(t => t.includes('script'))")
-    assert "<img src=x onerror=document.title='taken'>&amp;" in name and "\u202e" not in name
+    assert "<img src=x onerror=document.title='taken'>&amp;" in name
     text = browser.run("document.body.innerText")
     assert "<b>bold</b>" in text and "constructor" in text and "<img src=x onerror=alert(1)>" in text
     assert browser.problems == []  # nothing was refused by the policy either, nothing was asked for

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hf_mirror.errors import DataError
 from hf_mirror.files import write_json
 from hf_mirror.leaderboard import Statuses, board, from_files, write_site
-from hf_mirror.leaderboard.checking import RESULT, check
 from hf_mirror.leaderboard.ranks import rank_sets
 from hf_mirror.leaderboard.text import table
+from hf_mirror.result_schema import RESULT, read
 
 
 @pytest.fixture(scope="module")
@@ -27,34 +27,41 @@ def found(results: Path) -> dict[str, Any]:
 
 
 def test_a_good_file_passes_unchanged(found: dict[str, Any]) -> None:
-    assert check(json.dumps(found).encode()) == {name: value for name, value in found.items() if value is not None}
+    assert read(json.dumps(found).encode()) == {name: value for name, value in found.items() if value is not None}
     assert set(found) <= set(RESULT)
-    odd = found | {"unknown": "<b>", "model": "a\u202eb\nc"}
-    passed = check(json.dumps(odd).encode())
-    assert "unknown" not in passed and passed["model"] == "a\ufffdb\ufffdc"
+    assert "unknown" not in read(json.dumps(found | {"unknown": "<b>", "dtype": None}).encode())
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"scores": None}, "lacks scores"),
-        ({"mode": "dreaming"}, "mode is 'dreaming', expected one of direct, rationale"),
+        ({"subset": None}, "lacks subset"),
+        ({"predictions_sha256": None}, "lacks predictions_sha256, which only a baseline's results may"),
+        ({"mode": "dreaming"}, "mode is 'dreaming'"),
+        ({"model": "a\u202eb"}, r"model is 'a\u202eb'"),
+        ({"model": "a\ud800"}, r"model is 'a\ud800'"),
+        ({"versions": {"a\u2066": "1"}}, r"versions has the name 'a\u2066'"),
+        ({"baseline": {}}, "baseline lacks name"),
+        ({"failures": {"no_answer": 0}}, "failures.no_answer is 0"),
         ({"n_scenes": 3, "n_clusters": 9}, "3 scenes of 9 users cannot be"),
         ({"coverage": 1.5}, "coverage is 1.5, not a share"),
         ({"seconds": float("inf")}, "seconds is not a finite number"),
-        ({"model": "x" * 301}, "model is not a text of at most 300 characters"),
+        ({"model": "x" * 301}, f"model is '{'x' * 59}"),
         ({"n_scenes": True}, "n_scenes is not a count"),
-        ({"twins": {str(i): {} for i in range(201)}}, "twins is not an object of at most 200 names"),
+        ({"twins": {str(i): {} for i in range(201)}}, "twins has 201 names, more than 200"),
         ({"position": {"choice_share": {"5": [0.1] * 201}}}, "position.choice_share.5 is not a list of at most 200"),
-        ({"scores": {"accuracy": {"value": 0.5, "low": 0.6, "high": 0.4}}},
-         "scores.accuracy is an interval whose ends are the wrong way round"),
-        ({"scores": {"accuracy": {"value": 0.5}}}, "scores lack log_loss"),
-        ({"baselines": {}}, "baselines lack chance"),
+        ({"popularity_lift": {"value": 0.5, "low": 0.6, "high": 0.4}},
+         "popularity_lift is an interval whose ends are the wrong way round"),
+        ({"popularity_lift": {"value": 0.5, "low": None}}, "popularity_lift is not {value, low, high}"),
+        ({"popularity_lift": {"value": 0.5, "low": None, "high": 1}}, "popularity_lift is not a finite number"),
+        ({"scores": {"accuracy": {"value": 0.5, "low": None, "high": None}}}, "scores lacks log_loss"),
+        ({"baselines": {}}, "baselines lacks chance"),
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_one_line(found: dict[str, Any], change: dict[str, Any], reason: str) -> None:
     with pytest.raises(DataError) as caught:
-        check(json.dumps(found | change).encode())
+        read(json.dumps(found | change).encode())
     assert str(caught.value) == reason
 
 
@@ -69,7 +76,7 @@ ODD = st.recursive(
 @settings(max_examples=60, deadline=None)
 def test_odd_values_are_refused_or_shown_and_never_a_crash(found: dict[str, Any], name: str, value: Any) -> None:
     try:
-        passed = check(json.dumps(found | {name: value}).encode())
+        passed = read(json.dumps(found | {name: value}).encode())
     except DataError as problem:
         assert "\n" not in str(problem)
     else:
@@ -79,14 +86,14 @@ def test_odd_values_are_refused_or_shown_and_never_a_crash(found: dict[str, Any]
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}", b"3"])
 def test_what_is_no_results_file_at_all(data: bytes) -> None:
     with pytest.raises(DataError, match=r"not JSON|not a JSON object"):
-        check(data)
+        read(data)
 
 
 def test_a_file_that_fills_the_page_is_refused(found: dict[str, Any]) -> None:
     group = found["groups"]["gap"]["first"]
     many = {f"dimension {i}": {f"group {j}": group for j in range(40)} for i in range(40)}
-    with pytest.raises(DataError, match=r"characters to show, more than 200,000"):
-        check(json.dumps(found | {"groups": many}).encode())
+    with pytest.raises(DataError, match=r"characters, more than 200,000"):
+        read(json.dumps(found | {"groups": many}).encode())
 
 
 def test_only_broken_results_are_one_line(tmp_path: Path, mirror: Callable[..., Any]) -> None:
@@ -210,7 +217,7 @@ def test_a_memorisation_probe_stands_with_its_model(results: Path, found: dict[s
 
 def test_results_of_older_versions_are_shown(found: dict[str, Any], made_up: ModuleType, tmp_path: Path) -> None:
     old = copy.deepcopy(found)
-    for name in ("subset", "model_parameters", "calibration", "groups", "twins", "minimum_detectable_difference"):
+    for name in ("model_parameters", "calibration", "groups", "twins", "minimum_detectable_difference"):
         del old[name]
     old["scores"] = {name: old["scores"][name] for name in ("accuracy", "log_loss")}
     write_json(tmp_path / "old.json", old)
