@@ -26,6 +26,7 @@ LINE = r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 NAME = r"(?!\.)[A-Za-z0-9._-]{1,96}"  # becomes a part of file names
 REVISION = r"[0-9a-f]{40}|sha256:[0-9a-f]{64}"
 FAILURE = r"[a-z_]{1,40}"
+K = "[1-9][0-9]?"  # options of a scene
 
 
 def read(data: bytes) -> Result:
@@ -57,7 +58,9 @@ def text(pattern: str = LINE) -> Check:
     """A text of a form."""
 
     def check(value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        if not isinstance(value, str):
+            raise ValueError("not a text")
+        if not re.fullmatch(pattern, value):
             raise ValueError(repr(value)[:60])
         return value
 
@@ -158,7 +161,7 @@ def _fields(value: dict[str, Any], shape: Each, where: str) -> dict[str, Any]:
 
 METRICS = Each(score, name=r"[a-z0-9_]{1,60}", needed=("accuracy", "log_loss"))
 PART = {"n_scenes": Needed(some), "accuracy": Needed(score), "log_loss": Needed(score)}
-OF_MODELS = ("model_revision", "backend", "predictions_sha256")
+OF_MODELS = ("model_revision", "backend", "failures", "predictions_sha256")
 RESULT: dict[str, Any] = {
     "model": Needed(text()),
     "model_revision": text(),
@@ -188,21 +191,22 @@ RESULT: dict[str, Any] = {
     "scores": Needed(METRICS),
     "baselines": Needed(Each(METRICS, name=METRICS.name, needed=("chance",))),
     "position": {
-        "choice_share": Each([share]),
-        "truth_share": Each([share]),
+        "choice_share": Each([share], name=K),
+        "truth_share": Each([share], name=K),
         "slot_accuracy": share,
         "flip_rate": share,
-        "ckld": Each(number),
+        "ckld": Each(number, name=K),
     },
     "calibration": Each(
         {
             "ece_top_label": number,
             "ece_class_wise": number,
             "bins": Needed([{"confidence": Needed(share), "accuracy": Needed(share), "scenes": Needed(some)}]),
-        }
+        },
+        name=K,
     ),
     "brier_decomposition": Each(
-        {"reliability": Needed(number), "resolution": Needed(number), "uncertainty": Needed(number)}
+        {"reliability": Needed(number), "resolution": Needed(number), "uncertainty": Needed(number)}, name=K
     ),
     "popularity_lift": score,
     "divergence": Each({"jsd": number, "ks": number}),

@@ -164,7 +164,7 @@ def test_a_missing_fact_is_an_error_that_names_it(run: Path, staged: dict[str, S
     result = broken / "evaluations" / "tiny-mirror-sft" / "shop.json"
     write_json(result, {**read_json(result), "baselines": {}})
     model = next(model for model in find_models(Run.open(broken)) if model.name == "tiny-mirror-sft")
-    with pytest.raises(DataError, match=r"shop\.json is no results file: it has no baselines.chance"):
+    with pytest.raises(DataError, match=r"shop\.json is no results file: baselines lacks chance"):
         stage_model(model, tmp_path / "out", namespace="acme", tag="v1.0.0", lineage=[])
 
 

@@ -11,9 +11,11 @@ from safetensors.numpy import save_file
 from hf_mirror.domains import import_file
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json, write_json
-from hf_mirror.publish.evaluations import stage_baselines
+from hf_mirror.publish.evaluations import Evaluation, stage_baselines
 from hf_mirror.publish.model_repos import find_models, stage_model
+from hf_mirror.publish.scores import described_evaluation
 from hf_mirror.publish.staging import Run
+from hf_mirror.results import read_result
 
 fixture = import_file(Path(__file__).parent / "run_folder.py")
 
@@ -36,7 +38,9 @@ def test_of_a_closed_domain_no_predictions_and_no_counts_leave(run: Path, tmp_pa
     fixture.add_model(run, "tuned", None, "films", base_id="HuggingFaceTB/SmolLM2-135M")
     path = run / "evaluations" / "tuned" / "films.json"
     whole = read_json(path)
-    counted = {"groups": {"gap": {"<1h": {"n_scenes": 1}}}, "calibration": {"4": {"bins": [1]}}}
+    one = {"n_scenes": 1, "n_clusters": 1, **{name: whole["scores"][name] for name in ("accuracy", "log_loss")}}
+    bins = [{"confidence": 0.5, "accuracy": 1, "scenes": 1}]
+    counted = {"groups": {"gap": {"<1h": one}}, "calibration": {"4": {"bins": bins}}}
     shares = {"truth_share": {"4": [0, 1, 0, 0]}, "choice_share": {"4": [1, 0, 0, 0]}, "ckld": {"4": 1.0}}
     write_json(path, whole | counted | {"position": {"flip_rate": 0.5, **shares}})
     folder = staged(run, "tuned", tmp_path / "out")
@@ -103,6 +107,10 @@ def test_both_modes_stand_side_by_side(run: Path, tmp_path: Path) -> None:
     assert expected <= files(folder)
     assert "task_id: shop:rationale" in (folder / ".eval_results" / "mirror-bench.yaml").read_text()
     card = (folder / "README.md").read_text()
+    path = fixture.add_results(tmp_path, run / "bench", "shop", "m", mode="rationale",
+                               rationale=dict.fromkeys(thoughts) | {"decisions": 0})  # fmt: skip
+    unread = Evaluation(path, read_result(path), closed=False)
+    assert not any("thoughts" in fact for fact in described_evaluation(unread, "m", [])["facts"])
     assert "### `shop`, after thinking" in card and "Of 32 thoughts 75.0 % end in a valid option" in card
 
 

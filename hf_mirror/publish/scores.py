@@ -95,11 +95,11 @@ def _groups(result: Facts) -> str | None:
 
 
 def _thoughts(result: Facts) -> str | None:
-    found = result.get("rationale")
-    if not found or found["valid"] is None:
+    found = result.get("rationale", {})
+    if "valid" not in found:
         return None
     said = f"Of {found['decisions']:,} thoughts {100 * found['valid']:.1f} % end in a valid option"
-    if found["consistent"] is not None:
+    if "consistent" in found:
         said += f", and {100 * found['consistent']:.1f} % of those lead a reader to the option that they state"
     return f"{said}."
 

@@ -37,11 +37,13 @@ def test_a_good_file_passes_unchanged(found: dict[str, Any]) -> None:
     [
         ({"scores": None}, "lacks scores"),
         ({"subset": None}, "lacks subset"),
+        ({"failures": None}, "lacks failures, which only a baseline's results may"),
         ({"predictions_sha256": None}, "lacks predictions_sha256, which only a baseline's results may"),
         ({"mode": "dreaming"}, "mode is 'dreaming'"),
         ({"model": "a\u202eb"}, r"model is 'a\u202eb'"),
         ({"model": "a\ud800"}, r"model is 'a\ud800'"),
         ({"versions": {"a\u2066": "1"}}, r"versions has the name 'a\u2066'"),
+        ({"position": {"ckld": {"five": 1}}}, "position.ckld has the name 'five'"),
         ({"baseline": {}}, "baseline lacks name"),
         ({"failures": {"no_answer": 0}}, "failures.no_answer is 0"),
         ({"n_scenes": 3, "n_clusters": 9}, "3 scenes of 9 users cannot be"),
@@ -87,6 +89,13 @@ def test_odd_values_are_refused_or_shown_and_never_a_crash(found: dict[str, Any]
 def test_what_is_no_results_file_at_all(data: bytes) -> None:
     with pytest.raises(DataError, match=r"not JSON|not a JSON object"):
         read(data)
+
+
+def test_a_field_nested_as_deep_as_json_goes_is_one_line(found: dict[str, Any]) -> None:
+    rest = json.dumps({name: value for name, value in found.items() if name != "mode"})[1:]
+    for depth in range(800, 1_000, 3):
+        with pytest.raises(DataError, match=r"^(mode is not a text|not JSON, or cut in half)$"):
+            read(f'{{"mode": {"[" * depth}{"]" * depth}, {rest}'.encode())
 
 
 def test_a_file_that_fills_the_page_is_refused(found: dict[str, Any]) -> None:
@@ -172,6 +181,16 @@ def test_a_table_says_why_rows_were_not_answered(found: dict[str, Any]) -> None:
     assert "not answered" not in table([found | {"failures": {}}])
     shown = table([found | {"model": "here/or/there/short", "failures": {"over_length": 1200}}])
     assert "not answered: short, films · popularity_matched · direct: 1,200 rows, over_length (the prompt is" in shown
+
+
+def test_results_of_one_user_have_no_intervals_and_are_shown(
+    made_up: ModuleType, tmp_path: Path, mirror: Callable[..., Any]
+) -> None:
+    of = made_up.rows(10, 1, "films", "uniform")
+    write_json(tmp_path / "films.json", made_up.result("acme/one", of, made_up.answers(of, 0.5, 0.0, 1)))
+    done = mirror("leaderboard", tmp_path)
+    assert done.code == 0, done.err
+    assert "10 scenes of 1 users (underpowered)" in done.out and "underpowered: fewer than 200 users." in done.out
 
 
 @pytest.mark.parametrize(
