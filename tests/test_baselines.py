@@ -16,7 +16,9 @@ from hf_mirror.baselines.feedback import Asked, Log, Sequences, first_cut, optio
 from hf_mirror.baselines.recommenders import content, ease, item_knn, markov
 from hf_mirror.baselines.sasrec import sasrec
 from hf_mirror.bench import bench
+from hf_mirror.evaluation import open_bench
 from hf_mirror.files import read_json, read_rows
+from hf_mirror.results import predictions_of, rescore
 
 LEARNERS = {"item_knn": item_knn, "ease": ease, "markov": markov, "sasrec": sasrec}
 
@@ -96,7 +98,8 @@ def test_every_baseline_is_a_result_with_predictions(scored: tuple[Path, list[di
     for result in results[:14]:
         path = folder / "baselines" / result["model"].replace(" ", "-") / "movielens.json"
         assert read_json(path)["scores"] == result["scores"] and result["coverage"] == 1
-        predictions = read_rows(path.with_name("movielens.predictions.parquet"))
+        rescore(path, predictions_of(path), open_bench(str(folder)))
+        predictions = read_rows(predictions_of(path))
         full_past = result["baseline"]["history"] == "full past"
         answered = [r for r in rows.values() if r["variant"]["text"] == "full"]
         answered = [r for r in answered if not full_past or r["variant"]["history"] == "own"]

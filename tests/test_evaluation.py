@@ -24,6 +24,7 @@ from hf_mirror.files import read_json, read_rows, write_rows
 from hf_mirror.hub.server import EmbeddedHub
 from hf_mirror.leaderboard import table
 from hf_mirror.prompts import ANSWER_PREFIX, direct_messages
+from hf_mirror.results import read_result
 from hf_mirror.schema import BENCH
 
 made = import_file(Path(__file__).parent / "made_rows.py")
@@ -446,6 +447,8 @@ def test_thinking_first_is_a_mode_of_its_own(models, bench, tmp_path):
     """A random model writes nonsense: every row is a failure, which is counted and costs at least chance."""
     result = evaluate(str(models / "random"), None, str(bench), "shop", tmp_path, mode="rationale")[0]
     assert result == read_json(tmp_path / "shop.rationale.json") and result["mode"] == "rationale"
+    thoughts = {name: value for name, value in result["rationale"].items() if value is not None}
+    assert read_result(tmp_path / "shop.rationale.json")["rationale"] == thoughts
     rows = bench_rows()
     assert result["failures"] == {"no_answer": len(rows)} and result["coverage"] == 0
     assert result["scores"]["accuracy"]["value"] == 0
