@@ -5,6 +5,9 @@ Training settings are TRL's own (`SFTConfig`, `DPOConfig`, `ModelConfig`); here 
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,12 +15,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
+from accelerate.utils import str_to_bool
 from trl import TrlParser
 
 from hf_mirror.errors import ConfigError, MirrorError
 
 TARGETS = ("rationale", "direct")
+MIXTURE = '{"movielens": 0.5, "amazon_reviews": 0.5}'
 
 REFUSED = {
     "trust_remote_code": "no code from a repo is run",
@@ -33,7 +39,27 @@ class DataArguments:
 
     dataset: str = field(metadata={"help": "Hub id, or a folder with <domain>/preferences/{train,validation}.parquet"})
     subset: str = field(default="mixed", metadata={"help": "a domain, or `mixed` for all of them"})
+    mixture: dict[str, float] | str | None = field(
+        default=None, metadata={"help": "in place of `subset`: {subset: weight}, as shares of the train rows"}
+    )
     revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a Hub dataset"})
+    choice_scenes: int = field(
+        default=200, metadata={"help": "validation scenes whose choices are read at each evaluation; 0 for none"}
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mixture, str):
+            try:
+                self.mixture = json.loads(self.mixture)
+            except json.JSONDecodeError:
+                raise ConfigError(f"mixture {self.mixture!r} is no JSON; expected {MIXTURE}") from None
+        if self.mixture is None:
+            return
+        weights = self.mixture.values() if isinstance(self.mixture, dict) else []
+        if not weights or not all(isinstance(w, int | float) and math.isfinite(w) and w > 0 for w in weights):
+            raise ConfigError(f"mixture is {self.mixture}; expected weights above 0, such as {MIXTURE}")
+        if self.subset != "mixed":
+            raise ConfigError(f"both subset {self.subset!r} and a mixture are set; leave one out")
 
 
 @dataclass
@@ -50,6 +76,7 @@ class SFTArguments(DataArguments):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         unknown = [target for target in self.targets if target not in TARGETS]
         if unknown or not self.targets:
             raise ConfigError(f"targets has {unknown or 'nothing in it'}; expected one or both of {list(TARGETS)}")
@@ -69,12 +96,18 @@ class StrictParser(TrlParser):
         """The dataclasses, filled from `--config FILE` and the flags, which win. ConfigError names what is wrong."""
         args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
         known = [name.name for kind in self.dataclass_types for name in fields(kind) if name.init]
-        if "--config" in args[:-1]:
-            path = args[args.index("--config") + 1]
-            self._check_keys(path, known)
+        settings = self._read(args[args.index("--config") + 1], known) if "--config" in args[:-1] else {}
+        if not (
+            settings.get("use_cpu") or "--use_cpu" in args or str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "0"))
+        ):
+            check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.accelerator.device_count())
         try:
             *filled, rest = self.parse_args_and_config(args, return_remaining_strings=True)
         except (ValueError, TypeError) as error:
+            if "bf16" in str(error):
+                raise ConfigError(
+                    "bf16 is on (TRL's default) and no GPU here computes in it; set bf16: false, or use_cpu: true"
+                ) from None
             raise ConfigError(f"{' '.join(args)}: {str(error).splitlines()[0]}") from None
         if rest:
             name = rest[0].lstrip("-").partition("=")[0].replace("-", "_")
@@ -84,7 +117,7 @@ class StrictParser(TrlParser):
                 raise ConfigError(f"{name} is set, but {reason}; remove it")
         return tuple(filled)
 
-    def _check_keys(self, path: str, known: list[str]) -> None:
+    def _read(self, path: str, known: list[str]) -> dict[str, Any]:
         try:
             settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -96,6 +129,16 @@ class StrictParser(TrlParser):
         for key in settings:
             if key not in known:
                 raise ConfigError(f"{path}: key {key!r} is not known; did you mean {_nearest(str(key), known)!r}?")
+        return settings
+
+
+def check_gpus(processes: int, gpus: int) -> None:
+    """ConfigError where processes would share a GPU, or have none."""
+    if processes > max(gpus, 1):
+        raise ConfigError(
+            f"{processes} processes want a GPU each and this machine has {gpus}; set num_processes of the accelerate "
+            "config to that number, or use_cpu: true"
+        )
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -1,16 +1,18 @@
-"""Preference pairs for TRL, with their exact source, and the check that nothing would be cut."""
+"""Preference pairs for TRL, with their exact source, and none that would be cut."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 
-from hf_mirror import files, prompts
+from hf_mirror import files, identity, prompts
 from hf_mirror.errors import ConfigError, DataError, HubError
+from hf_mirror.progress import say
 from hf_mirror.schema import RESCUED
 from hf_mirror.sealing import NOTE
 from recipes.arguments import DataArguments
@@ -19,32 +21,67 @@ SPLITS = ("train", "validation")
 TOKENIZE_AT_ONCE = 512  # rows
 
 
-def load_pairs(arguments: DataArguments, columns: tuple[str, ...]) -> tuple[DatasetDict, dict[str, Any]]:
+def load_pairs(arguments: DataArguments, columns: tuple[str, ...], seed: int = 0) -> tuple[DatasetDict, dict[str, Any]]:
     """The pairs as `{train, validation?}`, and what they are exactly: revision, or the files' SHA-256.
 
     A folder is what `mirror rehydrate` made, or a run's: `<domain>/preferences/<split>.parquet`, where `mixed` is all
     domains, one after the other. Where nothing is rejected, scenes that `mirror distill --rescue` kept in
-    `<domain>/rescued/` come along.
+    `<domain>/rescued/` come along. Of a `mixture`, train rows are drawn by `seed`; validation rows are all there.
     Raises DataError for a missing folder, subset or column, HubError for a missing dataset or revision.
     """
-    folder = Path(arguments.dataset)
-    found = _from_folder(folder, arguments, columns) if folder.is_dir() else _from_hub(arguments)
-    rows, source = found
-    if "train" not in rows or not len(rows["train"]):
-        raise DataError(f"{arguments.dataset} ({arguments.subset}) has no train rows; run `mirror distill` first")
-    for split, part in rows.items():
-        _check_columns(f"{arguments.dataset} ({arguments.subset}, {split})", part, columns)
-    return rows, {**source, "subset": arguments.subset}
+    folder, name = Path(arguments.dataset), arguments.dataset
+    is_folder = folder.is_dir()
+    commit = None if is_folder else _commit(name, arguments.revision)
+    parts, sources = {}, []
+    for subset in arguments.mixture or [arguments.subset]:
+        rows, source = (
+            _from_folder(folder, arguments, subset, columns)
+            if is_folder
+            else _from_hub(name, arguments.revision, str(commit), subset)
+        )
+        if "train" not in rows or not len(rows["train"]):
+            raise DataError(f"{name} ({subset}) has no train rows; run `mirror distill` first")
+        for split, part in rows.items():
+            _check_columns(f"{name} ({subset}, {split})", part, columns)
+        parts[subset] = rows
+        sources.append(source)
+    if not isinstance(arguments.mixture, dict):
+        return parts[arguments.subset], {**sources[0], "subset": arguments.subset}
+    hashes = [file for source in sources for file in source.get("files", [])]
+    rows, mixture = _mix(parts, arguments.mixture, seed)
+    source = {**sources[0], "subset": " + ".join(parts), "mixture": mixture}
+    return rows, source | ({"files": hashes} if hashes else {})
+
+
+def _mix(
+    parts: dict[str, DatasetDict], weights: dict[str, float], seed: int
+) -> tuple[DatasetDict, dict[str, dict[str, float]]]:
+    """As many train rows as there are in these shares without using one twice, and how many that is of each subset."""
+    whole = sum(weights.values())
+    shares = {subset: weight / whole for subset, weight in weights.items()}
+    size = min(len(parts[subset]["train"]) / share for subset, share in shares.items())
+    drawn, counts = [], {}
+    for subset, share in shares.items():
+        train = parts[subset]["train"]
+        # A share of the size may be a hair below the whole number that it stands for.
+        count = min(len(train), max(1, int(share * size + 1e-6)))
+        rng = np.random.default_rng(identity.seed("mixture", seed, subset))
+        drawn.append(train.select(np.sort(rng.permutation(len(train))[:count])))
+        counts[subset] = {"share": share, "rows": count, "of": len(train)}
+    found = DatasetDict(train=concatenate_datasets(drawn))
+    if validation := [rows["validation"] for rows in parts.values() if "validation" in rows]:
+        found["validation"] = concatenate_datasets(validation)
+    return found, counts
 
 
 def _from_folder(
-    folder: Path, arguments: DataArguments, columns: tuple[str, ...]
+    folder: Path, arguments: DataArguments, subset: str, columns: tuple[str, ...]
 ) -> tuple[DatasetDict, dict[str, Any]]:
     if arguments.revision is not None:
         raise ConfigError(f"dataset {folder} is a folder and has no revision {arguments.revision!r}; leave it out")
     if (folder / NOTE).is_file():
-        return _rehydrated(folder, arguments.subset)
-    pattern = "*" if arguments.subset == "mixed" else arguments.subset
+        return _rehydrated(folder, subset)
+    pattern = "*" if subset == "mixed" else subset
     paths = {split: sorted(folder.glob(f"{pattern}/preferences/{split}.parquet")) for split in SPLITS}
     rescued = {split: sorted(folder.glob(f"{pattern}/rescued/{split}.parquet")) for split in SPLITS}
     if not paths["train"]:
@@ -79,20 +116,13 @@ def _rehydrated(folder: Path, subset: str) -> tuple[DatasetDict, dict[str, Any]]
     return DatasetDict(rows), {"id": note["repo"], "revision": note["revision"], "folder": str(folder), "files": hashes}
 
 
-def _from_hub(arguments: DataArguments) -> tuple[DatasetDict, dict[str, Any]]:
-    name, asked = arguments.dataset, arguments.revision
-    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise DataError(f"the dataset folder {name} does not exist; expected a folder or a Hub id such as owner/name")
-    sha = _commit(name, asked)
+def _from_hub(name: str, asked: str | None, commit: str, subset: str) -> tuple[DatasetDict, dict[str, Any]]:
     try:
-        rows = load_dataset(name, arguments.subset, revision=sha)
+        rows = load_dataset(name, subset, revision=commit)
     except (OSError, ValueError) as error:
-        raise DataError(f"dataset {name} at {sha} has no readable subset {arguments.subset!r}: {error}") from None
-    return DatasetDict({split: rows[split] for split in SPLITS if split in rows}), {
-        "id": name,
-        "requested_revision": asked,
-        "revision": sha,
-    }
+        raise DataError(f"dataset {name} at {commit} has no readable subset {subset!r}: {error}") from None
+    source = {"id": name, "requested_revision": asked, "revision": commit}
+    return DatasetDict({split: rows[split] for split in SPLITS if split in rows}), source
 
 
 def _commit(name: str, revision: str | None) -> str:
@@ -101,6 +131,8 @@ def _commit(name: str, revision: str | None) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise DataError(f"the dataset folder {name} does not exist; expected a folder or a Hub id such as owner/name")
     if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     try:
@@ -150,27 +182,39 @@ def _direct(row: dict[str, Any]) -> dict[str, Any]:
 
 def count_tokens(rows: Dataset, answers: tuple[str, ...], tokenizer: Any) -> np.ndarray:
     """Tokens of prompt + answer as the trainer will see them, shape [answers, rows]."""
-    return np.array(
-        [[n for i in range(0, len(rows), TOKENIZE_AT_ONCE) for n in _lengths(rows, i, a, tokenizer)] for a in answers]
-    )
+    return np.array([[len(ids) for ids in token_ids(rows, answer, tokenizer)] for answer in answers])
 
 
-def _lengths(rows: Dataset, start: int, answer: str, tokenizer: Any) -> list[int]:
-    part = rows[start : start + TOKENIZE_AT_ONCE]
-    chats = [prompt + end for prompt, end in zip(part["prompt"], part[answer], strict=True)]
-    texts = tokenizer.apply_chat_template(chats, tokenize=False)
-    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+def token_ids(rows: Dataset, answer: str, tokenizer: Any) -> Iterator[list[int]]:
+    """Prompt + answer of each row in tokens."""
+    for start in range(0, len(rows), TOKENIZE_AT_ONCE):
+        part = rows[start : start + TOKENIZE_AT_ONCE]
+        chats = [prompt + end for prompt, end in zip(part["prompt"], part[answer], strict=True)]
+        texts = tokenizer.apply_chat_template(chats, tokenize=False)
+        yield from tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-def check_lengths(where: str, lengths: np.ndarray, max_length: int | None, context: int | None) -> None:
-    """DataError if a completion would be cut: by `max_length`, or by the model's context. Trainers cut in silence."""
-    longest = int(lengths.max())
+def drop_long(
+    split: str, rows: Dataset, lengths: np.ndarray, max_length: int | None, context: int | None
+) -> tuple[Dataset, np.ndarray, int]:
+    """The rows that fit whole, with their lengths, and how many did not: a trainer would cut their completions.
+
+    Raises DataError where more than half would go, which is a wrong setting and no long tail.
+    """
     limits = {"max_length": max_length, "the model's context": context}
-    for name, limit in limits.items():
-        if limit is not None and longest > limit:
-            count = int((lengths > limit).any(axis=0).sum())
-            advice = f"set max_length: {longest}" if name == "max_length" else "choose a model with a longer context"
-            raise DataError(
-                f"{count} of {lengths.shape[1]} {where} rows would lose the end of a completion: the longest has "
-                f"{longest} tokens, {name} is {limit}; {advice}, or build scenes with shorter histories"
-            )
+    name, limit = min(
+        ((n, x) for n, x in limits.items() if x is not None), key=lambda each: each[1], default=("", None)
+    )
+    if limit is None:
+        return rows, lengths, 0
+    fits = (lengths <= limit).all(axis=0)
+    dropped, longest = int((~fits).sum()), int(lengths.max())
+    if dropped:
+        said = (
+            f"{dropped} of {len(rows)} {split} rows are longer than {name}, {limit} tokens; the longest has {longest}"
+        )
+        advice = f"set max_length: {longest}" if name == "max_length" else "choose a model with a longer context"
+        if dropped > len(rows) / 2:
+            raise DataError(f"{said}; {advice}, or build scenes with shorter histories")
+        say(f"{said}; they are dropped, {advice} to keep them")
+    return rows.select(np.flatnonzero(fits)), lengths[:, fits], dropped

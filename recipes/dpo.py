@@ -5,8 +5,8 @@
 
 The pairs' `prompt`, `chosen` and `rejected` go to TRL's DPOTrainer as they are. Starts from an SFT output: a full
 model, or an adapter, which is trained further with `use_peft: true` and merged first without. The reference is the
-model that training starts from. A row that `max_length` would cut stops the run before any weight is loaded. OUT
-receives the model, its tokenizer and `train_report.json`; `mirror publish` pushes.
+model that training starts from. Rows that `max_length` would cut are counted and dropped, which is known before any
+weight is loaded. OUT receives the model, its tokenizer and `train_report.json`; `mirror publish` pushes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from collections.abc import Sequence
 
 from trl import DPOConfig, DPOTrainer, ModelConfig
 
+from recipes import checkpoints
 from recipes.arguments import DataArguments, StrictParser, run
-from recipes.data import check_lengths, count_tokens, load_pairs
-from recipes.training import describe, find_base, finish, prepare, settings_of
+from recipes.choices import Choices
+from recipes.data import count_tokens, drop_long, load_pairs
+from recipes.training import describe, find_base, finish, prepare
+from recipes.watch import Watch, check_whole, one_line_failures
 
 ANSWERS = ("chosen", "rejected")
+
+
+class Trainer(Watch, DPOTrainer):
+    """TRL's, watched."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,31 +35,39 @@ def main(argv: Sequence[str]) -> None:
     started = time.monotonic()
     script, training, model_arguments = StrictParser(DataArguments, DPOConfig, ModelConfig).parse(argv)
     prepare(training)
-    rows, source = load_pairs(script, ("prompt", *ANSWERS))
+    rows, source = load_pairs(script, ("prompt", *ANSWERS), training.seed)
 
     base = find_base(model_arguments, training)
     context = base.context()
-    tokenizer = base.tokenizer(None)
-    lengths = {split: count_tokens(part, ANSWERS, tokenizer) for split, part in rows.items()}
-    for split, found in lengths.items():
-        check_lengths(split, found, training.max_length, context)
-    report = describe("dpo", base.facts, source, rows, lengths)
-    report["settings"] = settings_of(training, model_arguments)
+    tokenizer = base.tokenizer(None, training.pad_token)
+    lengths, dropped = {}, {}
+    for split, part in rows.items():
+        counted = count_tokens(part, ANSWERS, tokenizer)
+        rows[split], lengths[split], long = drop_long(split, part, counted, training.max_length, context)
+        dropped[split] = {"over_length": long} if long else {}
+    report = describe("dpo", base.facts, source, rows, lengths, training, model_arguments)
+    report["dropped"] = dropped
+    validation = rows.get("validation")
+    choices = Choices.of(validation, "chosen", tokenizer, script.choice_scenes, context) if validation else None
+    checkpoint = checkpoints.start(training, report)
 
-    if "validation" not in rows:
+    if validation is None:
         training.eval_strategy = "no"
     # An adapter is its own reference when switched off, and precomputed log-probabilities need none in memory.
     needs_reference = not (model_arguments.use_peft or training.precompute_ref_log_probs)
-    trainer = DPOTrainer(
-        model=base.model(),
-        ref_model=base.model() if needs_reference else None,
-        args=training,
-        train_dataset=rows["train"],
-        eval_dataset=rows.get("validation"),
-        processing_class=tokenizer,
-        peft_config=base.peft_config(),
-    )
-    finish(trainer, base, report, started)
+    with one_line_failures(training):
+        trainer = Trainer(
+            model=base.model(),
+            ref_model=base.model() if needs_reference else None,
+            args=training,
+            train_dataset=rows["train"],
+            eval_dataset=validation,
+            processing_class=tokenizer,
+            peft_config=base.peft_config(),
+        )
+        trainer.rows, trainer.answers, trainer.choices = rows["train"], ANSWERS, choices
+        check_whole("train", trainer.train_dataset, lengths["train"])
+        finish(trainer, base, report, checkpoint, started)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
         --dataset DIR_OR_HUB_ID --output_dir OUT
 
 The pairs' `prompt` and `completion` go to TRL's SFTTrainer as they are; the loss is on the completion only. Trains all
-weights, or an adapter with `use_peft: true`. A row that `max_length` would cut stops the run before any weight is
-loaded. OUT receives the model, its tokenizer and `train_report.json`; `mirror publish` pushes.
+weights, or an adapter with `use_peft: true`. Rows that `max_length` would cut are counted and dropped, which is known
+before any weight is loaded. OUT receives the model, its tokenizer and `train_report.json`; `mirror publish` pushes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ from datasets import DatasetDict
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from hf_mirror.errors import ConfigError
-from recipes import scratch
+from recipes import checkpoints, scratch
 from recipes.arguments import SFTArguments, StrictParser, run
-from recipes.data import check_lengths, count_tokens, load_pairs, sft_rows
-from recipes.training import Base, describe, find_base, finish, prepare, settings_of
+from recipes.choices import Choices
+from recipes.data import count_tokens, drop_long, load_pairs, sft_rows
+from recipes.training import Base, describe, find_base, finish, prepare
+from recipes.watch import Watch, check_whole, one_line_failures
+
+ANSWERS = ("completion",)
+
+
+class Trainer(Watch, SFTTrainer):
+    """TRL's, watched."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,15 +39,18 @@ def main(argv: Sequence[str]) -> None:
     prepare(training)
     if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
         raise ConfigError("set either from_scratch (a model configuration) or model_name_or_path, and not both")
-    pairs, source = load_pairs(script, ("prompt", "completion"))
+    if training.packing and (training.max_length is None or training.packing_strategy == "wrapped"):
+        raise ConfigError("packing needs a max_length, and a packing_strategy that cuts no row: bfd, not wrapped")
+    pairs, source = load_pairs(script, ("prompt", "completion"), training.seed)
     prepared = {split: sft_rows(part, script.targets) for split, part in pairs.items()}
     rows = DatasetDict({split: part for split, (part, _) in prepared.items()})
+    dropped = {split: reasons for split, (_, reasons) in prepared.items()}
 
     base: Base | None = None
     if script.from_scratch is None:
         base = find_base(model_arguments, training)
         facts, context = base.facts, base.context()
-        tokenizer = base.tokenizer(training.chat_template_path)
+        tokenizer = base.tokenizer(training.chat_template_path, training.pad_token)
     else:
         shape = scratch.read_config(script.from_scratch)
         facts = {"base_model": None, "base_revision": None, "from_scratch": shape}
@@ -47,25 +58,31 @@ def main(argv: Sequence[str]) -> None:
         tokenizer = scratch.train_tokenizer(_texts(rows), shape["vocab_size"], context)
     training.chat_template_path = None  # set on the tokenizer
 
-    lengths = {split: count_tokens(part, ("completion",), tokenizer) for split, part in rows.items()}
-    for split, found in lengths.items():
-        check_lengths(split, found, training.max_length, context)
-    report = describe("sft", facts, source, rows, lengths)
-    report["targets"] = script.targets
-    report["dropped"] = {split: dropped for split, (_, dropped) in prepared.items()}
-    report["settings"] = settings_of(training, model_arguments)
+    lengths = {}
+    for split, part in rows.items():
+        counted = count_tokens(part, ANSWERS, tokenizer)
+        rows[split], lengths[split], long = drop_long(split, part, counted, training.max_length, context)
+        dropped[split] |= {"over_length": long} if long else {}
+    report = describe("sft", facts, source, rows, lengths, training, model_arguments)
+    report |= {"targets": script.targets, "dropped": dropped}
+    validation = rows.get("validation")
+    choices = Choices.of(validation, "completion", tokenizer, script.choice_scenes, context) if validation else None
+    checkpoint = checkpoints.start(training, report)
 
-    if "validation" not in rows:
+    if validation is None:
         training.eval_strategy = "no"
-    trainer = SFTTrainer(
-        model=base.model() if base else scratch.random_model(facts["from_scratch"], tokenizer, training.seed),
-        args=training,
-        train_dataset=rows["train"],
-        eval_dataset=rows.get("validation"),
-        processing_class=tokenizer,
-        peft_config=base.peft_config() if base else None,
-    )
-    finish(trainer, base, report, started)
+    with one_line_failures(training):
+        trainer = Trainer(
+            model=base.model() if base else scratch.random_model(facts["from_scratch"], tokenizer, training.seed),
+            args=training,
+            train_dataset=rows["train"],
+            eval_dataset=validation,
+            processing_class=tokenizer,
+            peft_config=base.peft_config() if base else None,
+        )
+        trainer.rows, trainer.answers, trainer.choices = rows["train"], ANSWERS, choices
+        check_whole("train", trainer.train_dataset, lengths["train"])
+        finish(trainer, base, report, checkpoint, started)
 
 
 def _texts(rows: Any) -> list[str]:

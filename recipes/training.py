@@ -20,8 +20,11 @@ from trl import ModelConfig, get_peft_config
 
 from hf_mirror import files
 from hf_mirror.errors import ConfigError, DataError
+from hf_mirror.progress import say
 from hf_mirror.weights import causal_lm_config, load_causal_lm, resolve, resolve_base
+from recipes import checkpoints
 from recipes.data import SPLITS
+from recipes.watch import check_weights
 
 PACKAGES = ("hf-mirror", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 SETTINGS = (
@@ -53,15 +56,29 @@ class Base:
         config = causal_lm_config(resolve_base(self.folder)[0] if adapter else self.folder, self.facts["base_model"])
         return getattr(config.get_text_config(), "max_position_embeddings", None)
 
-    def tokenizer(self, template: str | None) -> Any:
-        """The model's tokenizer; `template` is a Jinja file for one that has no chat template of its own."""
-        tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+    def tokenizer(self, template: str | None, pad_token: str | None) -> Any:
+        """The model's tokenizer; `template` is a Jinja file for one that has no chat template of its own.
+
+        One without a pad token pads with its end token. Nothing is lost by that: losses and masks go by position.
+        """
+        name = self.facts["base_model"]
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{name} has no tokenizer that loads: {str(error).strip().splitlines()[0]}") from None
         if template is not None:
-            tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+            tokenizer.chat_template = find_file(template).read_text(encoding="utf-8")
         if not tokenizer.chat_template:
-            raise ConfigError(
-                f"{self.facts['base_model']} has no chat template; set chat_template_path to a .jinja file"
-            )
+            raise ConfigError(f"{name} has no chat template; set chat_template_path to a .jinja file")
+        if pad_token is not None and pad_token not in tokenizer.get_vocab():
+            raise ConfigError(f"pad_token {pad_token!r} is not in the vocabulary of {name}; name a token that is")
+        if pad_token is None and tokenizer.pad_token is None:
+            if tokenizer.eos_token is None:
+                raise ConfigError(f"{name} has neither a pad token nor an end token; set pad_token to one it knows")
+            pad_token = tokenizer.eos_token
+            say(f"{name} has no pad token; its end token {pad_token} pads, which no loss counts")
+        if pad_token is not None:
+            tokenizer.pad_token = pad_token
         return tokenizer
 
     def model(self) -> Any:
@@ -104,11 +121,21 @@ def prepare(training: Any) -> None:
         datasets.disable_progress_bars()
 
 
-def finish(trainer: Any, base: Base | None, report: dict[str, Any], started: float) -> None:
-    """Trains, evaluates, saves model and tokenizer into `output_dir`, and writes `train_report.json` last."""
-    result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+def find_file(path: str) -> Path:
+    """A file beside the working folder's or the checkout's, so that a recipe runs from any folder."""
+    for found in (Path(path), Path(__file__).parent.parent / path):
+        if found.is_file():
+            return found
+    raise ConfigError(f"the file {path} does not exist")
+
+
+def finish(trainer: Any, base: Base | None, report: dict[str, Any], checkpoint: str | None, started: float) -> None:
+    """Trains on from `checkpoint`, if there is one, evaluates, saves model and tokenizer into `output_dir`, writes
+    `train_report.json`, and last removes the checkpoints, which nobody needs any more."""
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     if not math.isfinite(result.training_loss):
         raise DataError(f"the loss became {result.training_loss}; nothing was saved; lower learning_rate")
+    check_weights(trainer.model)
     evaluation = trainer.evaluate() if trainer.eval_dataset is not None else {}
     out = Path(trainer.args.output_dir)
     _save(trainer, base, out)
@@ -118,7 +145,9 @@ def finish(trainer: Any, base: Base | None, report: dict[str, Any], started: flo
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "train_loss": losses[-1] if losses else result.training_loss,
-        "mean_train_loss": result.training_loss,
+        # The trainer knows of no loss before the checkpoint that it went on from.
+        "mean_train_loss": None if checkpoint else result.training_loss,
+        "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else None,
         "eval_loss": evaluation.get("eval_loss"),
         "evaluation": {name: value for name, value in evaluation.items() if math.isfinite(value)},
         "seconds": round(result.metrics["train_runtime"], 1),
@@ -127,16 +156,18 @@ def finish(trainer: Any, base: Base | None, report: dict[str, Any], started: flo
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "seed": trainer.args.seed,
         "hardware": _hardware(trainer.args),
         "versions": _versions(),
     }
     if trainer.is_world_process_zero():
         files.write_json(out / "train_report.json", report)
+        checkpoints.drop_all(out)
         print(f"saved to {out}: train loss {report['train_loss']:.4f}, eval loss {report['eval_loss']}", flush=True)
 
 
-def describe(method: str, base: dict[str, Any], data: dict[str, Any], rows: Any, lengths: Any) -> dict[str, Any]:
+def describe(
+    method: str, base: dict[str, Any], data: dict[str, Any], rows: Any, lengths: Any, *arguments: Any
+) -> dict[str, Any]:
     """The part of the report that is known before training. `lengths`: tokens per row and split, [answers, rows]."""
     return {
         "method": method,
@@ -144,6 +175,8 @@ def describe(method: str, base: dict[str, Any], data: dict[str, Any], rows: Any,
         "dataset": data,
         "rows": {split: len(rows[split]) for split in SPLITS if split in rows},
         "tokens": {split: {"total": int(found.sum()), "longest": int(found.max())} for split, found in lengths.items()},
+        "settings": settings_of(*arguments),
+        "seed": arguments[0].seed,
     }
 
 

@@ -48,7 +48,8 @@ class TrainedModel:
         everything = list(self.run.reports)
         open_ones = [name for name in everything if not self.run.closed(name)] or everything
         pool = open_ones if "id" in data else everything
-        own = pool if data["subset"] == MIXED else [data["subset"]]
+        named = list(data.get("mixture", [data["subset"]]))
+        own = pool if MIXED in named else named
         unknown = sorted(set(own) - set(everything))
         if unknown:
             raise DataError(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from hf_mirror import files, prompts
 from hf_mirror.schema import PAIR, SCORES
+from recipes import sft
+from tests.recipes.toy import SHAPE, STUDENT, flags
 
 KINDS = ("Crime", "Poetry", "Travel", "Comedy", "Horror", "Cookery")
 WORDS = (
@@ -39,7 +43,7 @@ def decision(titles: list[str], pick: int, taste: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def pair(index: int, domain: str, split: str, history: int = 8, options: int = 5) -> dict:
+def pair(index: int, domain: str, split: str, history: int, options: int = 5) -> dict:
     rng = random.Random(f"{domain}{split}{index}")
     taste, *others = rng.sample(KINDS, options)
     kinds = [taste, *others]
@@ -71,7 +75,7 @@ def pair(index: int, domain: str, split: str, history: int = 8, options: int = 5
 
 def write_pairs(folder: Path, domain: str, train: int, validation: int) -> None:
     for split, count in (("train", train), ("validation", validation)):
-        rows = [pair(index, domain, split) for index in range(count)]
+        rows = [pair(index, domain, split, history=6 + index % 4) for index in range(count)]
         files.write_rows(folder / domain / "preferences" / f"{split}.parquet", rows, PAIR)
 
 
@@ -81,3 +85,28 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pairs(folder, "books", 48, 8)
     write_pairs(folder, "more_books", 16, 0)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on tensors this small mostly wait for each other."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recipes.training._cores", lambda: 1)
+        torch.set_num_threads(1)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shape") / "model.json"
+    files.write_json(path, SHAPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def student(run_folder: Path, shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "sft"
+    sft.main(flags("sft", run_folder, out, from_scratch=shape, **STUDENT))
+    return out

@@ -42,6 +42,9 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ({"dataset": "x", "trust_remote_code": True}, [], "trust_remote_code is set, but no code"),
         ({"dataset": "x", "push_to_hub": True}, [], "push_to_hub is set, but `mirror publish` pushes"),
         (["dataset"], [], "holds a list"),
+        ({"dataset": "x", "mixture": {"a": 1, "b": 0}}, [], "expected weights above 0"),
+        ({"dataset": "x", "mixture": "a"}, [], "mixture 'a' is no JSON"),
+        ({"dataset": "x", "mixture": {"a": 1}, "subset": "a"}, [], "both subset 'a' and a mixture"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, settings: object, flags: list[str], said: str) -> None:

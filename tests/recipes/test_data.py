@@ -13,7 +13,7 @@ from hf_mirror import files, prompts
 from hf_mirror.errors import ConfigError, DataError, HubError
 from recipes import scratch
 from recipes.arguments import DataArguments
-from recipes.data import check_lengths, count_tokens, load_pairs, sft_rows
+from recipes.data import count_tokens, drop_long, load_pairs, sft_rows
 
 SFT = ("prompt", "completion")
 
@@ -60,14 +60,36 @@ def test_lengths_are_those_that_the_trainer_sees(run_folder: Path) -> None:
         assert [len(tokenizer.apply_chat_template(c)["input_ids"]) for c in chats] == lengths.tolist()
 
 
-def test_a_cut_completion_is_refused_with_count_and_remedy() -> None:
-    lengths = np.array([[10, 30, 20], [10, 40, 31]])
-    check_lengths("train", lengths, 40, 40)
-    check_lengths("train", lengths, None, None)
-    with pytest.raises(DataError, match=r"2 of 3 train rows .* longest has 40 .* max_length is 30; set max_length: 40"):
-        check_lengths("train", lengths, 30, None)
-    with pytest.raises(DataError, match=r"1 of 3 .* context is 39; choose a model with a longer context"):
-        check_lengths("train", lengths, 64, 39)
+def test_rows_that_would_be_cut_are_dropped_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, lengths = Dataset.from_dict({"x": [0, 1, 2]}), np.array([[10, 30, 20], [10, 40, 31]])
+    for limits in ((40, 40), (None, None)):
+        kept, _, dropped = drop_long("train", rows, lengths, *limits)
+        assert (kept["x"], dropped) == ([0, 1, 2], 0)
+    assert capsys.readouterr().err == ""
+    kept, left, dropped = drop_long("train", rows, lengths, 35, 64)
+    assert (kept["x"], left.tolist(), dropped) == ([0, 2], [[10, 20], [10, 31]], 1)
+    assert "1 of 3 train rows are longer than max_length, 35 tokens; the longest has 40" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"2 of 3 train rows .* max_length, 30 tokens; .* set max_length: 40"):
+        drop_long("train", rows, lengths, 30, None)
+    with pytest.raises(DataError, match=r"3 of 3 .* context, 9 tokens; .* choose a model with a longer context"):
+        drop_long("train", rows, lengths, 64, 9)
+
+
+def test_a_mixture_has_its_shares_and_no_row_twice(run_folder: Path) -> None:
+    def load(weights: object, seed: int = 0) -> tuple:
+        return load_pairs(DataArguments(str(run_folder), mixture=weights), SFT, seed)
+
+    rows, source = load({"books": 3, "more_books": 1})
+    assert source["mixture"] == {
+        "books": {"share": 0.75, "rows": 48, "of": 48},
+        "more_books": {"share": 0.25, "rows": 16, "of": 16},
+    }
+    rows, source = load('{"books": 0.5, "more_books": 0.5}')
+    ids = rows["train"]["scene_id"]
+    assert len(set(ids)) == len(ids) == 32 and source["mixture"]["books"] == {"share": 0.5, "rows": 16, "of": 48}
+    assert len(rows["validation"]) == 8 and len(source["files"]) == 4 and source["subset"] == "books + more_books"
+    equal = {"books": 1, "more_books": 1}
+    assert load(equal)[0]["train"]["scene_id"] == ids != load(equal, seed=1)[0]["train"]["scene_id"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +97,7 @@ def test_a_cut_completion_is_refused_with_count_and_remedy() -> None:
     [
         ({"dataset": "/nowhere/at/all"}, DataError, "does not exist"),
         ({"dataset": "RUN", "subset": "films"}, DataError, r"films/preferences/train.parquet; run `mirror distill"),
+        ({"dataset": "RUN", "mixture": {"books": 1, "films": 1}}, DataError, r"films/preferences/train.parquet"),
         ({"dataset": "RUN", "revision": "v1"}, ConfigError, "no revision 'v1'"),
         ({"dataset": "someone/pairs", "revision": "v9"}, HubError, "'someone/pairs' at revision 'v9'"),
     ],

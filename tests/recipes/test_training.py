@@ -5,69 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-from hf_mirror import files
 from hf_mirror.backends import Request, load
 from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.prompts import ANSWER_PREFIX
 from recipes import dpo, sft
-
-ROOT = Path(__file__).parents[2]
-SHAPE = {
-    "model_type": "llama",
-    "vocab_size": 700,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-}
-STUDENT = {"num_train_epochs": 4, "per_device_train_batch_size": 8}
-
-
-def flags(method: str, run: Path, out: Path, **changes: object) -> list[str]:
-    settings = {"dataset": run, "output_dir": out, "num_train_epochs": 1, "max_length": 512, **changes}
-    found = ["--config", str(ROOT / "recipes" / "tiny" / f"{method}.yaml")]
-    return found + [part for name, value in settings.items() for part in (f"--{name}", *str(value).split())]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on tensors this small mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipes.training._cores", lambda: 1)
-
-
-@pytest.fixture(scope="session")
-def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("shape") / "model.json"
-    files.write_json(path, SHAPE)
-    return path
-
-
-@pytest.fixture(scope="session")
-def student(run_folder: Path, shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "sft"
-    sft.main(flags("sft", run_folder, out, from_scratch=shape, **STUDENT))
-    return out
-
-
-def reported(out: Path) -> dict:
-    return json.loads((out / "train_report.json").read_text())
+from tests.recipes.toy import ROOT, SHAPE, STUDENT, flags, reported
 
 
 def test_sft_from_scratch_saves_model_tokenizer_and_report(run_folder: Path, student: Path) -> None:
@@ -77,7 +25,7 @@ def test_sft_from_scratch_saves_model_tokenizer_and_report(run_folder: Path, stu
     report = reported(student)
     assert report["method"] == "sft" and report["base_model"] is None and report["from_scratch"] == SHAPE
     assert report["rows"] == {"train": 2 * 64, "validation": 2 * 8} and report["dropped"]["train"] == {}
-    assert report["steps"] == 4 * 2 * 64 // 8 and report["epochs"] == 4
+    assert report["steps"] == 2 * 2 * 64 // 8 and report["epochs"] == 2
     assert report["tokens"]["train"]["longest"] <= 512 and report["dataset"]["folder"] == str(run_folder)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
     assert report["parameters"]["total"] == sum(p.numel() for p in model.parameters())
@@ -85,6 +33,7 @@ def test_sft_from_scratch_saves_model_tokenizer_and_report(run_folder: Path, stu
     # Better than the uniform loss that random weights begin with: something was learnt.
     assert report["train_loss"] < 0.8 * torch.log(torch.tensor(len(tokenizer))).item()
     assert report["eval_loss"] == pytest.approx(report["evaluation"]["eval_loss"])
+    assert not (student / "training_plan.json").exists()
 
 
 def test_the_same_seed_gives_the_same_weights(run_folder: Path, shape: Path, student: Path, tmp_path: Path) -> None:
@@ -155,12 +104,22 @@ def test_adapters_from_sft_to_dpo(run_folder: Path, student: Path, tmp_path: Pat
     assert probs.sum() == pytest.approx(1)
 
 
-def test_a_cut_completion_stops_both_recipes(run_folder: Path, shape: Path, student: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"128 of 128 train rows .* max_length is 50; set max_length: "):
+def test_long_rows_are_dropped_and_too_many_stop_both_recipes(
+    run_folder: Path, shape: Path, student: Path, tmp_path: Path
+) -> None:
+    longest = reported(student)["tokens"]["train"]["longest"]
+    short = {"max_length": longest - 1, "max_steps": 1}
+    sft.main(flags("sft", run_folder, tmp_path / "sft", from_scratch=shape, **short))
+    dropped = reported(tmp_path / "sft")["dropped"]["train"]["over_length"]
+    assert dropped > 0 and reported(tmp_path / "sft")["rows"]["train"] == 2 * 64 - dropped
+    dpo.main(flags("dpo", run_folder, tmp_path / "dpo", model_name_or_path=student, **short))
+    dropped = reported(tmp_path / "dpo")["dropped"]["train"]["over_length"]
+    assert dropped > 0 and reported(tmp_path / "dpo")["rows"]["train"] == 64 - dropped
+    with pytest.raises(DataError, match=r"128 of 128 train rows .* max_length, 50 tokens; .* set max_length: "):
         sft.main(flags("sft", run_folder, tmp_path / "x", from_scratch=shape, max_length=50))
     with pytest.raises(DataError, match="64 of 64 train rows"):
         dpo.main(flags("dpo", run_folder, tmp_path / "x", model_name_or_path=student, max_length=50))
-    assert not (tmp_path / "x" / "train_report.json").exists()
+    assert not (tmp_path / "x").exists()
 
 
 def test_models_that_cannot_be_trained_are_named(run_folder: Path, shape: Path, student: Path, tmp_path: Path) -> None:
