@@ -27,6 +27,7 @@ from recipes.data import SPLITS
 from recipes.watch import check_weights
 
 PACKAGES = ("hf-mirror", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+CURVE = ("loss", "eval_loss", "eval_choice_accuracy", "eval_choice_log_loss")
 SETTINGS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim", "weight_decay",
     "adam_beta1", "adam_beta2", "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps",
@@ -149,6 +150,11 @@ def finish(trainer: Any, base: Base | None, report: dict[str, Any], checkpoint: 
         "mean_train_loss": None if checkpoint else result.training_loss,
         "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else None,
         "eval_loss": evaluation.get("eval_loss"),
+        "curve": [
+            {name: entry[name] for name in ("step", *CURVE) if name in entry}
+            for entry in trainer.state.log_history
+            if any(name in entry for name in CURVE)
+        ],
         "evaluation": {name: value for name, value in evaluation.items() if math.isfinite(value)},
         "seconds": round(result.metrics["train_runtime"], 1),
         "total_seconds": round(time.monotonic() - started, 1),

@@ -25,7 +25,7 @@ def test_sft_from_scratch_saves_model_tokenizer_and_report(run_folder: Path, stu
     report = reported(student)
     assert report["method"] == "sft" and report["base_model"] is None and report["from_scratch"] == SHAPE
     assert report["rows"] == {"train": 2 * 64, "validation": 2 * 8} and report["dropped"]["train"] == {}
-    assert report["steps"] == 2 * 2 * 64 // 8 and report["epochs"] == 2
+    assert report["steps"] == 3 * 2 * 64 // 8 and report["epochs"] == 3
     assert report["tokens"]["train"]["longest"] <= 512 and report["dataset"]["folder"] == str(run_folder)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
     assert report["parameters"]["total"] == sum(p.numel() for p in model.parameters())

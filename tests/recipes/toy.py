@@ -16,7 +16,7 @@ SHAPE = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
 }
-STUDENT = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
+STUDENT = {"num_train_epochs": 3, "per_device_train_batch_size": 8, "logging_steps": 4}
 
 
 def flags(method: str, run: Path, out: Path, **changes: object) -> list[str]:
