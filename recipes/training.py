@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,12 @@ def find_base(arguments: ModelConfig, training: Any) -> Base:
 
 
 def prepare(training: Any) -> None:
-    """Sets what depends on the place: CPU threads, and progress bars on a terminal or plain lines elsewhere."""
+    """Sets what depends on the place: CPU threads, and progress bars on a terminal or plain lines elsewhere.
+
+    ConfigError for kernels that are not installed.
+    """
+    if training.use_liger_kernel and find_spec("liger_kernel") is None:
+        raise ConfigError("use_liger_kernel is set and liger-kernel is not installed: pip install liger-kernel")
     if training.device.type == "cpu":
         # accelerate counts physical cores and leaves one thread where two share a core; both help here.
         torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

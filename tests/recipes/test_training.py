@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from hf_mirror.backends import Request, load
 from hf_mirror.errors import ConfigError, DataError
-from hf_mirror.prompts import ANSWER_PREFIX
-from recipes import dpo, sft
+from hf_mirror.prompts import ANSWER_PREFIX, direct_messages, parse
+from hf_mirror.simulator import UserSimulator
+from recipes import dpo, merge, sft
+from recipes.arguments import DataArguments
+from recipes.data import load_pairs
 from tests.recipes.toy import ROOT, SHAPE, STUDENT, flags, reported
 
 
@@ -47,6 +51,21 @@ def test_the_trained_student_is_read_by_the_backend(student: Path) -> None:
     request = Request("x", [{"role": "user", "content": "Options:\nA. Iris\nB. Dawn"}], ANSWER_PREFIX)
     [probs] = backend.choice_probs([request], [["A", "B"]])
     assert probs.sum() == pytest.approx(1)
+    assert UserSimulator.from_pretrained(str(student)).choose("", ["Iris", "Dawn"]).probs.sum() == pytest.approx(1)
+
+
+def test_choices_in_training_are_those_that_the_backend_reads(run_folder: Path, student: Path) -> None:
+    rows = load_pairs(DataArguments(str(run_folder), subset="books"), ("prompt", "chosen"))[0]["validation"]
+    truths = [parse(row["chosen"][-1]["content"], 5).stated_choice for row in rows]
+    requests = [Request(str(i), direct_messages(row["prompt"]), ANSWER_PREFIX) for i, row in enumerate(rows)]
+    probs = list(load("transformers", str(student)).choice_probs(requests, [list("ABCDE")] * len(rows)))
+    told, curve = reported(student)["evaluation"], reported(student)["curve"]
+    assert told["eval_choice_accuracy"] == np.mean(
+        [p.argmax() == truth for p, truth in zip(probs, truths, strict=True)]
+    )
+    losses = [-np.log(p[truth]) for p, truth in zip(probs, truths, strict=True)]
+    assert told["eval_choice_log_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert curve[-1]["eval_choice_accuracy"] == told["eval_choice_accuracy"]
 
 
 def test_only_the_completion_counts(
@@ -99,9 +118,18 @@ def test_adapters_from_sft_to_dpo(run_folder: Path, student: Path, tmp_path: Pat
     )
     assert not (two / "ref").exists()
     assert (two / "adapter_model.safetensors").read_bytes() != (one / "adapter_model.safetensors").read_bytes()
-    backend = load("transformers", str(two))
-    [probs] = backend.choice_probs([Request("x", [{"role": "user", "content": "Hm?"}], ANSWER_PREFIX)], [["A", "B"]])
-    assert probs.sum() == pytest.approx(1)
+    told = UserSimulator.from_pretrained(str(two)).choose("You like Iris.", ["Iris", "Dawn"]).probs
+    assert told.sum() == pytest.approx(1)
+    merge.main([str(two), str(tmp_path / "merged")])
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    whole = UserSimulator.from_pretrained(str(tmp_path / "merged")).choose("You like Iris.", ["Iris", "Dawn"]).probs
+    assert whole == pytest.approx(told, abs=1e-6) and reported(tmp_path / "merged")["merged_adapter"]
+    without = UserSimulator.from_pretrained(str(student)).choose("You like Iris.", ["Iris", "Dawn"]).probs
+    assert without != pytest.approx(told, abs=1e-9)
+    with pytest.raises(DataError, match="only an adapter can be merged"):
+        merge.main([str(student), str(tmp_path / "x")])
+    with pytest.raises(ConfigError, match="is not empty"):
+        merge.main([str(two), str(tmp_path / "merged")])
 
 
 def test_long_rows_are_dropped_and_too_many_stop_both_recipes(
