@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,8 +61,8 @@ def test_revisions_that_do_not_exist(base: Path, run_folder: Path, monkeypatch: 
     )
 
 
-def test_settings_that_this_machine_cannot_run(base: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "liger_kernel" not in sys.modules:
+def test_settings_that_this_machine_cannot_run(base: Path, run_folder: Path) -> None:
+    if find_spec("liger_kernel") is None:
         refused(base, run_folder, "liger-kernel is not installed: pip install liger-kernel", use_liger_kernel="true")
     refused(base, run_folder, "bf16 is on .* set bf16: false, or use_cpu: true", use_cpu="false", bf16="true")
     check_gpus(1, 0)

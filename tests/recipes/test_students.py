@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -39,36 +40,11 @@ ARCHITECTURES = {
     "paper": {"model_type": "llama", "rope_parameters": LLAMA_3},
 }
 # What a laptop's CPU has not, and what makes three steps of it.
-HERE = [
-    "--use_cpu",
-    "true",
-    "--bf16",
-    "false",
-    "--dtype",
-    "float32",
-    "--attn_implementation",
-    "sdpa",
-    "--use_liger_kernel",
-    "false",
-    "--optim",
-    "adamw_torch",
-    "--max_length",
-    "512",
-    "--max_steps",
-    "3",
-    "--save_strategy",
-    "no",
-    "--eval_strategy",
-    "no",
-    "--choice_scenes",
-    "8",
-    "--per_device_train_batch_size",
-    "2",
-    "--per_device_eval_batch_size",
-    "8",
-    "--gradient_accumulation_steps",
-    "1",
-]
+HERE = shlex.split("""
+    --use_cpu true --bf16 false --dtype float32 --attn_implementation sdpa --use_liger_kernel false
+    --optim adamw_torch --max_length 512 --max_steps 3 --save_strategy no --eval_strategy no --choice_scenes 8
+    --per_device_train_batch_size 2 --per_device_eval_batch_size 8 --gradient_accumulation_steps 1
+""")
 RECIPES = sorted(path for name in ARCHITECTURES for path in (ROOT / "recipes" / name).glob("*.yaml"))
 
 
