@@ -12,6 +12,7 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipes import dpo, scratch, sft
+from tests.recipes.conftest import write_pairs
 from tests.recipes.toy import ROOT, reported
 
 SMALL = {
@@ -66,11 +67,18 @@ def toys(student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return found
 
 
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
+    write_pairs(folder, "books", 12, 4)
+    return folder
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_three_steps(path: Path, run_folder: Path, toys: dict[str, Path], tmp_path: Path) -> None:
+def test_three_steps(path: Path, few: Path, toys: dict[str, Path], tmp_path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     method, folder = path.stem.partition("_")[0], toys[path.parent.name]
-    given = ["--config", str(path), "--dataset", str(run_folder), *HERE]
+    given = ["--config", str(path), "--dataset", str(few), *HERE]
     if method == "dpo":
         assert "model_name_or_path" not in settings
         base = tmp_path / "base"
