@@ -20,6 +20,7 @@ from recipes import checkpoints
 from recipes.arguments import DataArguments, StrictParser, run
 from recipes.choices import Choices
 from recipes.data import count_tokens, drop_long, load_pairs
+from recipes.shared_prompt import share_prompts
 from recipes.training import describe, find_base, finish, prepare
 from recipes.watch import Watch, check_whole, one_line_failures
 
@@ -66,6 +67,8 @@ def main(argv: Sequence[str]) -> None:
             peft_config=base.peft_config(),
         )
         trainer.rows, trainer.answers, trainer.choices = rows["train"], ANSWERS, choices
+        for model in filter(None, (trainer.model, trainer.ref_model)):
+            share_prompts(trainer.accelerator.unwrap_model(model))
         check_whole("train", trainer.train_dataset, lengths["train"])
         finish(trainer, base, report, checkpoint, started)
 

@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from hf_mirror.errors import ConfigError
-from recipes import scratch
+from recipes import checkpoints, scratch
 from recipes.arguments import StrictParser, run
+from recipes.choices import Choices
 from recipes.scenes import Collator, load_choices, rows
-from recipes.training import describe, finish, prepare, settings_of
+from recipes.training import describe, finish, prepare
+from recipes.watch import Watch, one_line_failures
 
 
 @dataclass
@@ -34,11 +37,11 @@ class PretrainArguments:
     histories: bool = field(
         default=True, metadata={"help": "learn what a history's user took next, and not the answers alone"}
     )
-    validation_choices: int = field(default=1000, metadata={"help": "how many validation choices are looked at"})
+    choice_scenes: int = field(default=500, metadata={"help": "validation scenes that are read at each evaluation"})
 
 
-class Pretrainer(SFTTrainer):
-    """SFTTrainer over rows of blocks."""
+class Pretrainer(Watch, SFTTrainer):
+    """TRL's SFTTrainer, watched, over rows of blocks."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **settings: Any) -> Any:
         """TRL's loss. It counts tokens by a mask of a row each, which this one is not: here they are counted anew."""
@@ -50,6 +53,14 @@ class Pretrainer(SFTTrainer):
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return loss
 
+    def names(self, batch: dict[str, Any]) -> list[str]:
+        """Choices have no names that may be shown: they are told by their number in the order of the files."""
+        found = {tuple(ids) for ids in batch["input_ids"].tolist()}
+        pad = self.processing_class.pad_token_id
+        width = batch["input_ids"].shape[1]
+        rows = enumerate(self.rows["input_ids"])
+        return [f"number {i}" for i, ids in rows if (*ids, *[pad] * (width - len(ids))) in found]
+
 
 def main(argv: Sequence[str]) -> None:
     """Trains one model; `argv` as on the command line."""
@@ -58,39 +69,41 @@ def main(argv: Sequence[str]) -> None:
     prepare(training)
     if model_arguments.model_name_or_path is not None:
         raise ConfigError("pretraining starts from random weights; remove model_name_or_path, or run recipes/sft.py")
+    if training.packing:
+        raise ConfigError("packing is set, but a row of pretraining holds a whole choice; remove it")
     shape = scratch.read_config(script.from_scratch)
     context = shape["max_position_embeddings"]
+    longest = min(training.max_length or context, context)
     choices, source = load_choices(script.scenes, "train")
-    held_out, _ = load_choices(script.scenes[:1], "validation")
-    step = max(1, len(held_out) // max(script.validation_choices, 1))
-    with training.main_process_first(desc="tokenizer and rows"):
-        tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
-        longest = min(training.max_length or context, context)
-        train, dropped = rows(choices, tokenizer, longest, script.histories)
-        validation, _ = rows(held_out[::step], tokenizer, longest, histories=False)
+    held_out = [group[0] for group in load_choices(script.scenes[:1], "validation")[0]]
+    held_out = held_out[:: max(1, len(held_out) // script.choice_scenes)][: script.choice_scenes]
 
-    lengths = {
-        split: np.array([[len(ids) for ids in part["input_ids"]]])
-        for split, part in (("train", train), ("validation", validation))
-    }
+    tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
+    train, dropped = rows(choices, tokenizer, longest, script.histories)
+    validation, _ = rows([[scene] for scene in held_out], tokenizer, longest, histories=False)
+    parts = {"train": train, "validation": validation}
+    lengths = {split: np.array([[len(ids) for ids in part["input_ids"]]]) for split, part in parts.items()}
     facts = {"base_model": None, "base_revision": None, "from_scratch": shape}
     data = {"folder": script.scenes[0], "files": source, "subset": "scenes"}
-    report = describe("pretrain", facts, data, {"train": train, "validation": validation}, lengths)
+    report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
     report |= {"scenes": sum(map(len, choices)), "histories": script.histories}
     report["dropped"] = {"train": {"over_length": dropped} if dropped else {}}
-    report["settings"] = settings_of(training, model_arguments)
+    told = Choices.of(Dataset.from_list(held_out), "completion", tokenizer, script.choice_scenes, context)
+    checkpoint = checkpoints.start(training, report)
 
     training.remove_unused_columns = False
     training.dataset_kwargs = {"skip_prepare_dataset": True}
-    trainer = Pretrainer(
-        model=scratch.random_model(shape, tokenizer, training.seed),
-        args=training,
-        train_dataset=train,
-        eval_dataset=validation,
-        data_collator=Collator(tokenizer.pad_token_id),
-        processing_class=tokenizer,
-    )
-    finish(trainer, None, report, started)
+    with one_line_failures(training):
+        trainer = Pretrainer(
+            model=scratch.random_model(shape, tokenizer, training.seed),
+            args=training,
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=Collator(tokenizer.pad_token_id),
+            processing_class=tokenizer,
+        )
+        trainer.rows, trainer.answers, trainer.choices = train, ("completion",), told
+        finish(trainer, None, report, checkpoint, started)
 
 
 def _texts(choices: Any) -> Iterator[str]:

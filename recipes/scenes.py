@@ -42,17 +42,17 @@ def load_choices(folders: Sequence[str], split: str) -> tuple[list[list[dict[str
             for row in files.read_rows(path, COLUMNS):
                 truth = row["exposure"][row["choice_index"]]["item_id"]
                 key = (domain.name, row["user_id"], row["timestamp"], truth)
-                found.append((key, direct(row["prompt"], row["choice_index"])))
+                found.append((key, direct(row["prompt"], row["choice_index"], len(row["exposure"]))))
     if not found:
         raise DataError(f"{', '.join(folders)}: no scenes of split {split}; run `mirror build` first")
     found.sort(key=itemgetter(0))  # stable: within a choice, in the order of `folders`
     return [[scene for _, scene in group] for _, group in groupby(found, key=itemgetter(0))], sources
 
 
-def direct(prompt: prompts.Messages, choice: int) -> dict[str, Any]:
+def direct(prompt: prompts.Messages, choice: int, options: int) -> dict[str, Any]:
     """A scene's prompt, asked for the answer line alone, and that line."""
     answer = [{"role": "assistant", "content": prompts.answer_line(choice)}]
-    return {"prompt": prompts.direct_messages(prompt), "completion": answer}
+    return {"prompt": prompts.direct_messages(prompt), "completion": answer, "n_options": options}
 
 
 def rows(

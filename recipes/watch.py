@@ -36,12 +36,17 @@ class Watch:
         loss: torch.Tensor = super().training_step(model, inputs, *more, **named)  # type: ignore[misc]
         if not torch.isfinite(loss):
             trainer: Any = self
-            names = name_rows(self.rows, self.answers, trainer.processing_class, sequences(batch))
             raise DataError(
-                f"the loss became {loss.item()} in step {trainer.state.global_step + 1}, on rows {', '.join(names)}; "
+                f"the loss became {loss.item()} in step {trainer.state.global_step + 1}, on rows "
+                f"{', '.join(self.names(batch))}; "
                 "nothing of it was saved; lower learning_rate, or look at these rows"
             )
         return loss
+
+    def names(self, batch: dict[str, Any]) -> list[str]:
+        """Which rows are in a batch."""
+        trainer: Any = self
+        return name_rows(self.rows, self.answers, trainer.processing_class, sequences(batch))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         check_weights(model)

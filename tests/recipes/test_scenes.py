@@ -60,7 +60,7 @@ def test_every_choice_comes_once_with_the_options_of_every_build(runs: list[str]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no|no domain|does not exist"):
+    with pytest.raises(DataError, match=r"holds no|no domain|does not exist"):
         load_choices([str(tmp_path / "none")], "train")
 
 
@@ -142,10 +142,11 @@ def test_pretraining_gives_a_student_that_is_read(runs: list[str], tmp_path: Pat
     (tmp_path / "model.json").write_text(json.dumps(SHAPE))
     flags = ["--from_scratch", str(tmp_path / "model.json"), "--output_dir", str(tmp_path / "out"), "--max_steps", "3"]
     flags += ["--use_cpu", "true", "--bf16", "false", "--per_device_train_batch_size", "4", "--report_to", "none"]
-    flags += ["--gradient_checkpointing", "false", "--validation_choices", "10", "--logging_steps", "1"]
+    flags += ["--gradient_checkpointing", "false", "--choice_scenes", "10", "--logging_steps", "1"]
     pretrain.main(["--scenes", *runs, *flags])
     report = json.loads((tmp_path / "out" / "train_report.json").read_text())
-    assert report["method"] == "pretrain" and report["steps"] == 3 and report["rows"]["validation"] >= 10
+    assert report["method"] == "pretrain" and report["steps"] == 3 and report["rows"]["validation"] == 10
+    assert 0 <= report["evaluation"]["eval_choice_accuracy"] <= 1
     assert report["scenes"] == 2 * report["rows"]["train"]
     scene = load_choices(runs[:1], "validation")[0][0][0]
     request = Request("one", scene["prompt"], prefix=prompts.ANSWER_PREFIX)

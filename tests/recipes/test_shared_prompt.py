@@ -39,7 +39,11 @@ def batch(pairs: list[tuple[list[int], list[int], list[int]]]) -> dict[str, torc
 
 
 CASES = {
-    "several lengths": [([5, 6, 7, 8], [1, 2, 3], [1, 9]), ([4, 4], [7], [8, 8, 8, 8, 8]), ([3] * 9, [2, 2], [2, 2, 1])],
+    "several lengths": [
+        ([5, 6, 7, 8], [1, 2, 3], [1, 9]),
+        ([4, 4], [7], [8, 8, 8, 8, 8]),
+        ([3] * 9, [2, 2], [2, 2, 1]),
+    ],
     "equal answers": [([5, 6, 7], [1, 2], [1, 2])],
     "an answer begins like the other": [([5, 6], [1, 2, 3], [1, 2])],
     "a prompt of one token": [([5], [1], [2])],
