@@ -226,3 +226,13 @@ def test_model_cards_name_a_base_only_where_there_is_one(run: Path, tmp_path: Pa
 def test_the_licence_file_has_each_source_with_its_citation(run: Path) -> None:
     text = licence_file(Run.open(run), ["films", "shop"])
     assert "may not redistribute" in text and "Made-up films" in text and "CC0-1.0" in text
+
+
+def test_a_model_of_a_mixture_comes_from_each_of_its_domains(tmp_path: Path) -> None:
+    run = fixture.make_run(tmp_path / "run")
+    path = run / "models" / "tiny-mirror-sft" / "train_report.json"
+    report = read_json(path)
+    shares = {name: {"share": 0.5, "rows": 3, "of": 6} for name in ("films", "shop")}
+    write_json(path, {**report, "dataset": {**report["dataset"], "subset": "films + shop", "mixture": shares}})
+    model = next(model for model in find_models(Run.open(run)) if model.name == "tiny-mirror-sft")
+    assert model.domains == ["films", "shop"]
