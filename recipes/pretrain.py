@@ -23,7 +23,7 @@ from hf_mirror.errors import ConfigError
 from recipes import checkpoints, scratch
 from recipes.arguments import StrictParser, run
 from recipes.choices import Choices
-from recipes.scenes import Collator, load_choices, rows
+from recipes.scenes import Collator, load_choices, plain_head, rows
 from recipes.training import describe, finish, prepare
 from recipes.watch import Watch, one_line_failures
 
@@ -102,6 +102,8 @@ def main(argv: Sequence[str]) -> None:
             data_collator=Collator(tokenizer.pad_token_id),
             processing_class=tokenizer,
         )
+        if training.device.type == "cpu":
+            plain_head(trainer.model)
         trainer.rows, trainer.answers, trainer.choices = train, ("completion",), told
         finish(trainer, None, report, checkpoint, started)
 

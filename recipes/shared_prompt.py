@@ -3,7 +3,7 @@
 TRL's DPOTrainer gives a model all prompts with their chosen answers and then all prompts with their rejected ones. Here
 the model's forward takes such a batch, puts both answers behind one prompt, each blind to the other, and gives back the
 log-probabilities that the two rows would have. Of a prompt of 1,200 tokens and answers of 150 that leaves 1,500 of
-2,700 tokens to compute, in training and where reference log-probabilities are precomputed.
+2,700 tokens to compute.
 """
 
 from __future__ import annotations

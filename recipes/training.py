@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -29,6 +31,7 @@ from recipes.watch import check_weights
 
 PACKAGES = ("hf-mirror", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 CURVE = ("loss", "eval_loss", "eval_choice_accuracy", "eval_choice_log_loss")
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 SETTINGS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim", "weight_decay",
     "adam_beta1", "adam_beta2", "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps",
@@ -123,6 +126,7 @@ def prepare(training: Any) -> None:
     if training.device.type == "cpu":
         # accelerate counts physical cores and leaves one thread where two share a core; both help here.
         torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        _keep_memory()
     if not sys.stderr.isatty():
         training.disable_tqdm = True
         datasets.disable_progress_bars()
@@ -215,6 +219,15 @@ def _save(trainer: Any, base: Base | None, out: Path) -> None:
     trainer.save_model(str(out))
     if trainer.is_world_process_zero():
         (out / "training_args.bin").unlink(missing_ok=True)  # a pickle
+
+
+def _keep_memory() -> None:
+    """Tells glibc to keep what tensors leave free instead of giving it back to the system and asking again: where page
+    faults are dear, as in small virtual machines, a step takes half the time (docs/decisions.md)."""
+    with suppress(AttributeError, OSError):  # another libc
+        keep = ctypes.CDLL(None).mallopt
+        for setting, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)):
+            keep(setting, value)
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trl.trainer.utils import add_fused_lm_head
 
 from dataset_builders.sample import movielens as sample
 from hf_mirror import domains, prompts
@@ -17,7 +18,7 @@ from hf_mirror.build import build
 from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from recipes import pretrain, scratch
-from recipes.scenes import IGNORED, Collator, load_choices, rows
+from recipes.scenes import IGNORED, Collator, load_choices, plain_head, rows
 
 SHAPE = {
     "model_type": "llama", "vocab_size": 2048, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -96,6 +97,26 @@ def test_shared_rows_have_the_loss_of_separate_ones(
     for number in range(len(choices)):
         expected = [*one[2 * number], one[2 * number + 1][label]]
         assert many[number] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_plain_head_gives_what_trls_gives(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    choices, _ = load_choices(runs, "train")
+    some, _ = rows(choices[:6], tokenizer, 512, histories=True)
+    batch = Collator(tokenizer.pad_token_id)([some[i] for i in range(6)])
+    found = []
+    for head in (add_fused_lm_head, plain_head):
+        model = scratch.random_model(SHAPE, tokenizer, 3)
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+        if head is plain_head:
+            plain_head(model)
+        outputs = model(**batch, use_cache=False, fused_lm_head=True)
+        outputs.log_probs.sum().backward()
+        found.append((outputs, [p.grad for p in model.parameters()], model(batch["input_ids"]).logits))
+    (one, one_grads, one_logits), (two, two_grads, two_logits) = found
+    for name in ("log_probs", "entropy", "is_top1", "label_mask"):
+        assert torch.allclose(getattr(one, name).float(), getattr(two, name).float(), atol=1e-4), name
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one_grads, two_grads, strict=True))
+    assert torch.equal(one_logits, two_logits)
 
 
 def losses(model, batch) -> list[list[float]]:
