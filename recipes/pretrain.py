@@ -56,7 +56,8 @@ class Pretrainer(Watch, SFTTrainer):
     def names(self, batch: dict[str, Any]) -> list[str]:
         """Choices have no names that may be shown: they are told by their number in the order of the files."""
         found = {tuple(ids) for ids in batch["input_ids"].tolist()}
-        pad = self.processing_class.pad_token_id
+        tokenizer: Any = self.processing_class
+        pad = tokenizer.pad_token_id
         width = batch["input_ids"].shape[1]
         rows = enumerate(self.rows["input_ids"])
         return [f"number {i}" for i, ids in rows if (*ids, *[pad] * (width - len(ids))) in found]
