@@ -25,6 +25,7 @@ from hf_mirror import files, prompts
 from hf_mirror.backends.tokens import in_common
 from hf_mirror.errors import DataError
 from hf_mirror.rationales import domain_folders
+from recipes.scratch import ASSISTANT
 
 COLUMNS = ["scene_id", "user_id", "timestamp", "exposure", "choice_index", "prompt"]
 MARKER = "- "  # what domain templates begin an entry of the history with
@@ -86,14 +87,13 @@ def rows(
 
 
 def _tokenized(scenes: Sequence[Mapping[str, Any]], tokenizer: Any) -> Iterator[tuple[np.ndarray, int]]:
-    """Every scene's tokens, and how many of them are the question."""
-    asked = [scene["prompt"] for scene in scenes]
-    whole = [scene["prompt"] + scene["completion"] for scene in scenes]
-    texts = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    before = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    texts = tokenizer.apply_chat_template(whole, tokenize=False)
-    for ids, question in zip(tokenizer(texts, add_special_tokens=False)["input_ids"], before, strict=True):
-        yield np.array(ids), question
+    """Every scene's tokens, and how many of them are the question: all to the marker of the answer, which no token
+    reaches across."""
+    texts = tokenizer.apply_chat_template([scene["prompt"] + scene["completion"] for scene in scenes], tokenize=False)
+    answers = [text.rpartition(ASSISTANT)[2] for text in texts]
+    known = {answer: len(tokenizer(answer, add_special_tokens=False)["input_ids"]) for answer in set(answers)}
+    for ids, answer in zip(tokenizer(texts, add_special_tokens=False)["input_ids"], answers, strict=True):
+        yield np.array(ids), len(ids) - known[answer]
 
 
 def _row(scenes: Sequence[tuple[np.ndarray, int]], label: int, marks: np.ndarray | None) -> tuple[np.ndarray, ...]:
