@@ -40,7 +40,7 @@ quickstart: $(READY)
 test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := PASSIVE
 test: $(READY) $(HUB2_READY)
-	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --dist worksteal --durations=25
 	$(HUB2)/bin/python -m pytest -m "not soak" --numprocesses auto --dist worksteal tests/test_publish.py \
 	  -k "twice or interrupted or pull_request or private"
 

@@ -17,9 +17,10 @@ from hf_mirror.backends.transformers import TransformersBackend
 from hf_mirror.build import build
 from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
-from recipes import pretrain, scratch
+from recipes import dpo, pretrain, scratch, sft
 from recipes.scenes import IGNORED, Collator, load_choices, plain_head, rows
 
+ROOT = domains.PROJECT
 SHAPE = {
     "model_type": "llama", "vocab_size": 2048, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True,
@@ -157,6 +158,26 @@ def test_long_scenes_are_counted_and_left_out(runs: list[str], tokenizer: scratc
     some, dropped = rows(choices[:50], tokenizer, lengths[10], histories=False)
     assert none == 0 < dropped
     assert max(max(positions) + 1 for positions in some["position_ids"]) <= lengths[10]
+
+
+@pytest.mark.parametrize("folder", ["scratch-33m", "scratch-3m"])
+def test_shipped_students_run_three_steps_of_each_recipe(
+    folder: str, runs: list[str], run_folder: Path, tmp_path: Path
+) -> None:
+    shape = json.loads((ROOT / "recipes" / folder / "model.json").read_text())
+    (tmp_path / "model.json").write_text(
+        json.dumps(shape | {name: SHAPE[name] for name in SHAPE if "num" in name or "size" in name})
+    )
+    here = ["--use_cpu", "true", "--bf16", "false", "--optim", "adamw_torch", "--max_steps", "3", "--max_length", "700"]
+    here += ["--save_strategy", "no", "--per_device_train_batch_size", "2", "--choice_scenes", "8"]
+    base: list[str] = ["--scenes", *runs, "--from_scratch", str(tmp_path / "model.json")]
+    for recipe in (pretrain, sft, dpo):
+        name = recipe.__name__.rpartition(".")[2]
+        config = ["--config", str(ROOT / "recipes" / folder / f"{name}.yaml")]
+        recipe.main([*config, *here, *base, "--output_dir", str(tmp_path / name)])
+        report = json.loads((tmp_path / name / "train_report.json").read_text())
+        assert (report["method"], report["steps"]) == (name, 3)
+        base = ["--dataset", str(run_folder), "--model_name_or_path", str(tmp_path / name)]
 
 
 def test_pretraining_gives_a_student_that_is_read(runs: list[str], tmp_path: Path) -> None:
