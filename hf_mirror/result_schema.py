@@ -218,6 +218,7 @@ RESULT: dict[str, Any] = {
         "valid": share,
         "in_form": share,
         "cut_off": share,
+        "grounded": share,
         "stated_accuracy": share,
         "consistent": share,
     },

@@ -93,18 +93,32 @@ def test_the_reader_sees_the_thought_without_its_answer():
 
 def test_what_thoughts_are_worth():
     own = {"history": "own", "profile": "own", "text": "full", "order": "random"}
-    rows = [{"variant": own, "gold_index": 0}, {"variant": {**own, "history": "none"}, "gold_index": 0}]
+    options = "Pick one:\nA. Red Harbour (1990) [Drama]\nB. Ox"
+    prompt = [{"role": "user", "content": options}]
+    other = [{"role": "user", "content": "A. Red Harbour (1990) Again [Drama]\nB. Blue Garden"}]
+    rows = [
+        {"variant": own, "gold_index": 0, "prompt": prompt},
+        {"variant": {**own, "history": "none"}, "gold_index": 0, "prompt": prompt},
+        {"variant": own, "gold_index": 0, "prompt": other},
+    ]
     good = {"text": "Stimulus: a\nKnowledge: b\nEvaluation: c\nBehavior: [A]", "finish_reason": "stop"}
     decisions = [
         {**good, "stated_choice": 0, "choice_probs": [0.9, 0.1]},
         {**good, "stated_choice": 1, "choice_probs": [0.6, 0.4]},
-        {"text": "Stimulus: a", "finish_reason": "length", "stated_choice": None, "choice_probs": []},
+        {
+            "text": "Stimulus: Red Harbour (1990), not Blue Garden or Ox",
+            "finish_reason": "length",
+            "stated_choice": None,
+            "choice_probs": [],
+        },
         {"text": "Behavior: [A]", "finish_reason": "stop", "stated_choice": 0, "choice_probs": []},
     ]
-    assert thoughts(rows, [decisions, decisions]) == {
-        "decisions": 4, "valid": 0.75, "in_form": 0.5, "cut_off": 0.25, "stated_accuracy": 0.5, "consistent": 0.5,
+    assert thoughts(rows, [decisions, decisions, []]) == {
+        "decisions": 4, "valid": 0.75, "in_form": 0.5, "cut_off": 0.25, "grounded": 0.5, "stated_accuracy": 0.5,
+        "consistent": 0.5,
     }  # fmt: skip
-    assert thoughts(rows, [[], []])["valid"] is None
+    nothing = thoughts(rows, [[], [], []])
+    assert nothing["valid"] is nothing["grounded"] is None
 
 
 def test_an_unknown_mode_is_one_line():

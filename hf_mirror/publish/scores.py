@@ -101,6 +101,8 @@ def _thoughts(result: Facts) -> str | None:
     said = f"Of {found['decisions']:,} thoughts {100 * found['valid']:.1f} % end in a valid option"
     if "consistent" in found:
         said += f", and {100 * found['consistent']:.1f} % of those lead a reader to the option that they state"
+    if "grounded" in found:
+        said += f"; of the titles that they name {100 * found['grounded']:.1f} % stand in the prompt"
     return f"{said}."
 
 

@@ -132,11 +132,9 @@ class _Tally:
         if not names:
             return
         prompts = dict(scenes.select("scene_id", "text").iter_rows())
-        found = pl.col("thought").str.extract_many(names, leftmost=True).list.unique()
-        for scene, thought, candidates in parsed.select("scene_id", "thought", found.alias("names")).iter_rows():
-            here = [name for name in candidates if _whole(name, thought)]
+        for scene, here in zip(parsed["scene_id"], named_in(parsed["thought"], names), strict=True):
             self.named += len(here)
-            self.grounded += sum(_whole(name, prompts[scene]) for name in here)
+            self.grounded += sum(stands_in(name, prompts[scene]) for name in here)
 
     def add_readings(self, readings: pl.DataFrame, written: pl.DataFrame, scenes: pl.DataFrame) -> None:
         """Counts a shard's readings of thoughts alone, where there are any."""
@@ -219,7 +217,13 @@ def _values(attributes: Mapping[str, Any]) -> set[str]:
     return {part for part in parts if len(part) >= SHORTEST_NAME and len(part.split()) <= 2 * LONGEST_NAME}
 
 
-def _whole(name: str, text: str) -> bool:
+def named_in(texts: pl.Series, names: list[str]) -> list[list[str]]:
+    """Which of `names`, the longest first, stand in each text."""
+    found = texts.str.extract_many(names, leftmost=True).list.unique(maintain_order=True).to_list()
+    return [[name for name in each if stands_in(name, text)] for each, text in zip(found, texts, strict=True)]
+
+
+def stands_in(name: str, text: str) -> bool:
     """Whether the name stands in the text as words of its own."""
     at = text.find(name)
     while at >= 0:
