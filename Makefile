@@ -10,8 +10,9 @@ READY := $(VENV)/.ready
 
 install: $(READY)
 
-# Modules are compiled as they are first imported. pip would compile every one, minutes of work that few of them need.
-PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+# pip compiles what it installs. Left to the first import, every process would compile torch and its kin anew where
+# PYTHONDONTWRITEBYTECODE is set.
+PIP := -m pip install --quiet --disable-pip-version-check
 
 # torch first and alone (a ranged torch would pull CUDA), then the lock as it is: pip need not resolve anything.
 $(READY): requirements.lock pyproject.toml
