@@ -134,10 +134,8 @@ def _build_shard(
     source = domain.detect(raw)
     log = tables.prepare(domain, raw, source)
     user, time, positive = (log.events[name].to_numpy() for name in ("user", "time", "positive"))
-    if settings.split_by == "user":
-        split = splits.by_user(user, positive, id_hashes(log.users["user_id"].to_list()))
-    else:
-        split = splits.by_arrival(user, time, positive)
+    lot = id_hashes(log.users["user_id"].to_list()) if settings.split_by == "user" else None
+    split = splits.by_arrival(user, time, positive) if lot is None else splits.by_user(user, positive, lot)
     digests = [file_digests(path) for path in source.files]
     secret = build_secret([private for _, private in digests], settings.seed)
     # Arrow writes the tables while NumPy draws; nobody writes when processes are forked.
