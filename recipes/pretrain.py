@@ -1,11 +1,12 @@
-"""Pretraining of a student from random weights, on choices as the feedback has them: no rationale, no pretrained file.
+"""Pretraining of a student from random weights, on choices as the feedback has them, without rationales.
 
     accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/pretrain.py \
         --config recipes/scratch-3m/pretrain.yaml --scenes RUN [RUN …] --output_dir OUT
 
 RUN is what `mirror build` made. Several builds of one source with other seeds give each choice other options beside it;
 they are read together (scenes.py). The tokenizer is trained on the train scenes, in phrases, so that most titles are
-one token. OUT receives the model, its tokenizer and `train_report.json`; `recipes/sft.py` trains it further.
+one token. OUT receives the model, its tokenizer and `train_report.json`. `--model_name_or_path` in place of
+`from_scratch` goes on with what an earlier run gave, on other scenes; `recipes/sft.py` trains it on rationales.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from recipes import checkpoints, scratch
 from recipes.arguments import StrictParser, run
 from recipes.choices import Choices
 from recipes.scenes import Collator, load_choices, plain_head, rows
-from recipes.training import describe, finish, prepare
+from recipes.training import Base, describe, find_base, finish, prepare
 from recipes.watch import Watch, one_line_failures
 
 
@@ -33,7 +34,9 @@ class PretrainArguments:
     """What pretraining takes beside TRL's settings."""
 
     scenes: list[str] = field(metadata={"help": "run folders of `mirror build`: one source, built with several seeds"})
-    from_scratch: str = field(metadata={"help": "JSON model configuration"})
+    from_scratch: str | None = field(
+        default=None, metadata={"help": "JSON model configuration; or go on with model_name_or_path"}
+    )
     histories: bool = field(
         default=True, metadata={"help": "learn what a history's user took next, and not the answers alone"}
     )
@@ -45,7 +48,8 @@ class Pretrainer(Watch, SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **settings: Any) -> Any:
         """TRL's loss. It counts tokens by a mask of a row each, which this one is not: here they are counted anew."""
-        before, seen = self._total_train_tokens, inputs["attention_mask"].diagonal(dim1=-2, dim2=-1)
+        tokenizer: Any = self.processing_class
+        before, seen = self._total_train_tokens, inputs["input_ids"] != tokenizer.pad_token_id
         loss = super().compute_loss(model, inputs, *args, **settings)
         if model.training:
             tokens = self.accelerator.gather_for_metrics(seen.sum()).sum()
@@ -68,23 +72,30 @@ def main(argv: Sequence[str]) -> None:
     started = time.monotonic()
     script, training, model_arguments = StrictParser(PretrainArguments, SFTConfig, ModelConfig).parse(argv)
     prepare(training)
-    if model_arguments.model_name_or_path is not None:
-        raise ConfigError("pretraining starts from random weights; remove model_name_or_path, or run recipes/sft.py")
     if training.packing:
         raise ConfigError("packing is set, but a row of pretraining holds a whole choice; remove it")
-    shape = scratch.read_config(script.from_scratch)
-    context = shape["max_position_embeddings"]
-    longest = min(training.max_length or context, context)
+    if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
+        raise ConfigError("set either from_scratch (a model configuration) or model_name_or_path, and not both")
+    base: Base | None = None
+    if script.from_scratch is None:
+        base = find_base(model_arguments, training)
+        facts, context, tokenizer = base.facts, base.context(), base.tokenizer(None, None)
+        if tokenizer.chat_template != scratch.CHAT_TEMPLATE:
+            raise ConfigError(f"{facts['base_model']} is not of recipes/pretrain.py; recipes/sft.py trains it further")
     choices, source = load_choices(script.scenes, "train")
     held_out = [group[0] for group in load_choices(script.scenes[:1], "validation")[0]]
     held_out = held_out[:: max(1, len(held_out) // script.choice_scenes)][: script.choice_scenes]
 
-    tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
+    if script.from_scratch is not None:
+        shape = scratch.read_config(script.from_scratch)
+        facts = {"base_model": None, "base_revision": None, "from_scratch": shape}
+        context = shape["max_position_embeddings"]
+        tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
+    longest = min(filter(None, (training.max_length, context)))
     train, dropped = rows(choices, tokenizer, longest, script.histories)
     validation, _ = rows([[scene] for scene in held_out], tokenizer, longest, histories=False)
     parts = {"train": train, "validation": validation}
     lengths = {split: np.array([[len(ids) for ids in part["input_ids"]]]) for split, part in parts.items()}
-    facts = {"base_model": None, "base_revision": None, "from_scratch": shape}
     data = {"folder": script.scenes[0], "files": source, "subset": "scenes"}
     report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
     report |= {"scenes": sum(map(len, choices)), "histories": script.histories}
@@ -96,7 +107,7 @@ def main(argv: Sequence[str]) -> None:
     training.dataset_kwargs = {"skip_prepare_dataset": True}
     with one_line_failures(training):
         trainer = Pretrainer(
-            model=scratch.random_model(shape, tokenizer, training.seed),
+            model=base.model() if base else scratch.random_model(facts["from_scratch"], tokenizer, training.seed),
             args=training,
             train_dataset=train,
             eval_dataset=validation,
@@ -106,7 +117,7 @@ def main(argv: Sequence[str]) -> None:
         if training.device.type == "cpu":
             plain_head(trainer.model)
         trainer.rows, trainer.answers, trainer.choices = train, ("completion",), told
-        finish(trainer, None, report, checkpoint, started)
+        finish(trainer, base, report, checkpoint, started)
 
 
 def _texts(choices: Any) -> Iterator[str]:

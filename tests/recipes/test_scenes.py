@@ -180,23 +180,49 @@ def test_shipped_students_run_three_steps_of_each_recipe(
         base = ["--dataset", str(run_folder), "--model_name_or_path", str(tmp_path / name)]
 
 
-def test_pretraining_gives_a_student_that_is_read(runs: list[str], tmp_path: Path) -> None:
-    (tmp_path / "model.json").write_text(json.dumps(SHAPE))
-    flags = ["--from_scratch", str(tmp_path / "model.json"), "--output_dir", str(tmp_path / "out"), "--max_steps", "3"]
+@pytest.fixture(scope="module")
+def student(runs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student after three steps of pretraining."""
+    top = tmp_path_factory.mktemp("student")
+    (top / "model.json").write_text(json.dumps(SHAPE))
+    flags = ["--from_scratch", str(top / "model.json"), "--output_dir", str(top / "out"), "--max_steps", "3"]
     flags += ["--use_cpu", "true", "--bf16", "false", "--per_device_train_batch_size", "4", "--report_to", "none"]
     flags += ["--gradient_checkpointing", "false", "--choice_scenes", "10", "--logging_steps", "1"]
     pretrain.main(["--scenes", *runs, *flags])
-    report = json.loads((tmp_path / "out" / "train_report.json").read_text())
+    return top / "out"
+
+
+def test_pretraining_gives_a_student_that_is_read(runs: list[str], student: Path) -> None:
+    report = json.loads((student / "train_report.json").read_text())
     assert report["method"] == "pretrain" and report["steps"] == 3 and report["rows"]["validation"] == 10
     assert 0 <= report["evaluation"]["eval_choice_accuracy"] <= 1
     assert report["scenes"] == 2 * report["rows"]["train"]
     scene = load_choices(runs[:1], "validation")[0][0][0]
     request = Request("one", scene["prompt"], prefix=prompts.ANSWER_PREFIX)
-    [probabilities] = TransformersBackend(str(tmp_path / "out")).choice_probs([request], [list("ABCD")])
+    [probabilities] = TransformersBackend(str(student)).choice_probs([request], [list("ABCD")])
     assert probabilities.sum() == pytest.approx(1) and (probabilities > 0).all()
 
 
-def test_a_pretrained_base_is_refused(runs: list[str], tmp_path: Path) -> None:
-    flags = ["--from_scratch", "recipes/tiny/model.json", "--output_dir", str(tmp_path), "--use_cpu", "true"]
-    with pytest.raises(ConfigError, match="random weights"):
-        pretrain.main(["--scenes", *runs, "--model_name_or_path", "x/y", "--bf16", "false", *flags])
+def test_pretraining_goes_on_with_what_it_gave_and_with_nothing_else(
+    runs: list[str], student: Path, tmp_path: Path
+) -> None:
+    flags = ["--output_dir", str(tmp_path / "out"), "--use_cpu", "true", "--bf16", "false", "--max_steps", "1"]
+    flags += ["--per_device_train_batch_size", "4", "--report_to", "none", "--gradient_checkpointing", "false"]
+    with pytest.raises(ConfigError, match="is not of recipes/pretrain"):
+        pretrain.main(["--scenes", *runs, "--model_name_or_path", str(stranger(tmp_path)), *flags])
+    with pytest.raises(ConfigError, match="set either from_scratch"):
+        pretrain.main(["--scenes", *runs, *flags])
+    pretrain.main(["--scenes", *runs[:1], "--model_name_or_path", str(student), *flags])
+    report = json.loads((tmp_path / "out" / "train_report.json").read_text())
+    assert report["base_model"] == str(student) and report["from_scratch"] is None
+    before, after = (json.loads((folder / "tokenizer.json").read_text()) for folder in (student, tmp_path / "out"))
+    assert before["model"] == after["model"]
+
+
+def stranger(tmp_path: Path) -> Path:
+    """A model whose conversations are written otherwise."""
+    tokenizer = scratch.train_tokenizer(["a text"], 300, 64)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    scratch.random_model(SHAPE, tokenizer, 0).save_pretrained(tmp_path / "stranger")
+    tokenizer.save_pretrained(tmp_path / "stranger")
+    return tmp_path / "stranger"
