@@ -37,8 +37,8 @@ class PretrainArguments:
     from_scratch: str | None = field(
         default=None, metadata={"help": "JSON model configuration; or go on with model_name_or_path"}
     )
-    histories: bool = field(
-        default=True, metadata={"help": "learn what a history's user took next, and not the answers alone"}
+    histories: float = field(
+        default=0.1, metadata={"help": "share of a history's entries that are learned, too: what the user took next"}
     )
     choice_scenes: int = field(default=500, metadata={"help": "validation scenes that are read at each evaluation"})
 
@@ -72,6 +72,8 @@ def main(argv: Sequence[str]) -> None:
     started = time.monotonic()
     script, training, model_arguments = StrictParser(PretrainArguments, SFTConfig, ModelConfig).parse(argv)
     prepare(training)
+    if not 0 <= script.histories <= 1:
+        raise ConfigError(f"histories is {script.histories}; expected a share of a history's entries, from 0 to 1")
     if training.packing:
         raise ConfigError("packing is set, but a row of pretraining holds a whole choice; remove it")
     if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
@@ -92,8 +94,8 @@ def main(argv: Sequence[str]) -> None:
         context = shape["max_position_embeddings"]
         tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
     longest = min(filter(None, (training.max_length, context)))
-    train, dropped = rows(choices, tokenizer, longest, script.histories)
-    validation, _ = rows([[scene] for scene in held_out], tokenizer, longest, histories=False)
+    train, dropped = rows(choices, tokenizer, longest, script.histories, training.seed)
+    validation, _ = rows([[scene] for scene in held_out], tokenizer, longest, histories=0)
     parts = {"train": train, "validation": validation}
     lengths = {split: np.array([[len(ids) for ids in part["input_ids"]]]) for split, part in parts.items()}
     data = {"folder": script.scenes[0], "files": source, "subset": "scenes"}

@@ -59,14 +59,16 @@ def direct(prompt: prompts.Messages, choice: int, options: int) -> dict[str, Any
 
 
 def rows(
-    choices: Sequence[Sequence[Mapping[str, Any]]], tokenizer: Any, max_length: int, histories: bool
+    choices: Sequence[Sequence[Mapping[str, Any]]], tokenizer: Any, max_length: int, histories: float, seed: int = 0
 ) -> tuple[Dataset, int]:
     """One row per choice: `input_ids`, `position_ids`, `block` (0: the common beginning) and `labels`; and how many
     scenes were dropped because they are longer than `max_length` tokens.
 
-    Of every scene the label of the answer is learned, of a choice's first one the whole answer line, too. With
-    `histories` also the first token of every entry of the history: what the user took next.
+    Of every scene the label of the answer is learned, of a choice's first one the whole answer line, too. Of the
+    history the first token of entries: what the user took next; of all of them where `histories` is 1, else of that
+    share, drawn by `seed`. The fewer, the more the answers weigh.
     """
+    lot = np.random.default_rng(seed)
     marks = np.array([tokenizer.decode([token]).endswith(MARKER) for token in range(len(tokenizer))])
     label = in_common([tokenizer(prompts.answer_line(i), add_special_tokens=False)["input_ids"] for i in (0, 1)])
     made, dropped = [], 0
@@ -78,7 +80,7 @@ def rows(
             fits = [scene for scene in there if len(scene[0]) <= max_length]
             dropped += len(there) - len(fits)
             if fits:
-                made.append(_row(fits, label, marks if histories else None))
+                made.append(_row(fits, label, marks, histories, lot))
     bounds = np.cumsum([0, *(len(row[0]) for row in made)])
     columns = ("input_ids", "position_ids", "block", "labels")
     flat = [np.concatenate([row[at] for row in made] or [np.zeros(0)]).astype(np.int32) for at in range(len(columns))]
@@ -96,7 +98,9 @@ def _tokenized(scenes: Sequence[Mapping[str, Any]], tokenizer: Any) -> Iterator[
         yield np.array(ids), len(ids) - known[answer]
 
 
-def _row(scenes: Sequence[tuple[np.ndarray, int]], label: int, marks: np.ndarray | None) -> tuple[np.ndarray, ...]:
+def _row(
+    scenes: Sequence[tuple[np.ndarray, int]], label: int, marks: np.ndarray, histories: float, lot: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """`scenes`: tokens, and how many of them are the question. `label`: where in an answer its label stands."""
     question = min(before for _, before in scenes)
     shared = min(in_common([ids[:question] for ids, _ in scenes]), question) if len(scenes) > 1 else 0
@@ -110,10 +114,10 @@ def _row(scenes: Sequence[tuple[np.ndarray, int]], label: int, marks: np.ndarray
         blocks.append(np.full(end - shared, number))
         labels.append(np.where(positions[-1] >= first, tokens[-1], IGNORED))
     row, learned = np.concatenate(tokens), np.concatenate(labels)
-    if marks is not None:
-        # Once for each entry: in the common beginning, or in the only block.
-        begins = np.flatnonzero(marks[row[: (shared or question) - 1]]) + 1
-        learned[begins] = row[begins]
+    # Once for each entry: in the common beginning, or in the only block.
+    begins = np.flatnonzero(marks[row[: (shared or question) - 1]]) + 1
+    begins = begins[lot.random(len(begins)) < histories]
+    learned[begins] = row[begins]
     return row, np.concatenate(positions), np.concatenate(blocks), learned
 
 

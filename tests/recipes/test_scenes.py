@@ -86,8 +86,8 @@ def test_shared_rows_have_the_loss_of_separate_ones(
     choices, _ = load_choices(runs, "train")
     choices = choices[:12]
     model = scratch.random_model(SHAPE, tokenizer, 3).eval()
-    apart, none = rows([[scene] for group in choices for scene in group], tokenizer, 512, histories=False)
-    shared, _ = rows(choices, tokenizer, 512, histories=False)
+    apart, none = rows([[scene] for group in choices for scene in group], tokenizer, 512, histories=0)
+    shared, _ = rows(choices, tokenizer, 512, histories=0)
     assert none == 0
     assert sum(map(len, shared["input_ids"])) < 0.75 * sum(map(len, apart["input_ids"]))
     collate = Collator(tokenizer.pad_token_id)
@@ -102,7 +102,7 @@ def test_shared_rows_have_the_loss_of_separate_ones(
 
 def test_the_plain_head_gives_what_trls_gives(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
     choices, _ = load_choices(runs, "train")
-    some, _ = rows(choices[:6], tokenizer, 512, histories=True)
+    some, _ = rows(choices[:6], tokenizer, 512, histories=1)
     batch = Collator(tokenizer.pad_token_id)([some[i] for i in range(6)])
     found = []
     for head in (add_fused_lm_head, plain_head):
@@ -145,17 +145,25 @@ def test_a_block_sees_the_beginning_and_itself_alone() -> None:
 def test_histories_are_learned_once_per_entry(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
     choices, _ = load_choices(runs, "train")
     for some in (choices[:20], [group[:1] for group in choices[:20]]):
-        with_them, _ = rows(some, tokenizer, 512, histories=True)
-        without, _ = rows(some, tokenizer, 512, histories=False)
+        with_them, _ = rows(some, tokenizer, 512, histories=1)
+        without, _ = rows(some, tokenizer, 512, histories=0)
         for a, b in zip(with_them["labels"], without["labels"], strict=True):
-            assert (np.array(a) != IGNORED).sum() == (np.array(b) != IGNORED).sum() + 6
+            assert learned(a) == learned(b) + 6
+    half, again, other = (rows(choices, tokenizer, 512, 0.5, seed)[0]["labels"] for seed in (1, 1, 2))
+    none = rows(choices, tokenizer, 512, 0)[0]["labels"]
+    entries = sum(map(learned, half)) - sum(map(learned, none))
+    assert half == again != other and 2.5 < entries / len(choices) < 3.5
+
+
+def learned(labels: list[int]) -> int:
+    return sum(token != IGNORED for token in labels)
 
 
 def test_long_scenes_are_counted_and_left_out(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
     choices, _ = load_choices(runs, "train")
-    whole, none = rows(choices[:50], tokenizer, 512, histories=False)
+    whole, none = rows(choices[:50], tokenizer, 512, histories=0)
     lengths = sorted(max(positions) + 1 for positions in whole["position_ids"])
-    some, dropped = rows(choices[:50], tokenizer, lengths[10], histories=False)
+    some, dropped = rows(choices[:50], tokenizer, lengths[10], histories=0)
     assert none == 0 < dropped
     assert max(max(positions) + 1 for positions in some["position_ids"]) <= lengths[10]
 
@@ -171,13 +179,13 @@ def test_shipped_students_run_three_steps_of_each_recipe(
     here = ["--use_cpu", "true", "--bf16", "false", "--optim", "adamw_torch", "--max_steps", "3", "--max_length", "700"]
     here += ["--save_strategy", "no", "--per_device_train_batch_size", "2", "--choice_scenes", "8"]
     base: list[str] = ["--scenes", *runs, "--from_scratch", str(tmp_path / "model.json")]
-    for recipe in (pretrain, sft, dpo):
-        name = recipe.__name__.rpartition(".")[2]
+    for name, recipe in (("pretrain", pretrain), ("pretrain_on", pretrain), ("sft", sft), ("dpo", dpo)):
         config = ["--config", str(ROOT / "recipes" / folder / f"{name}.yaml")]
         recipe.main([*config, *here, *base, "--output_dir", str(tmp_path / name)])
         report = json.loads((tmp_path / name / "train_report.json").read_text())
-        assert (report["method"], report["steps"]) == (name, 3)
-        base = ["--dataset", str(run_folder), "--model_name_or_path", str(tmp_path / name)]
+        assert (report["method"], report["steps"]) == (name.removesuffix("_on"), 3)
+        data = ["--scenes", *runs] if name == "pretrain" else ["--dataset", str(run_folder)]
+        base = [*data, "--model_name_or_path", str(tmp_path / name)]
 
 
 @pytest.fixture(scope="module")
