@@ -61,8 +61,9 @@ $(VLLM_READY): requirements.lock pyproject.toml
 	$(VLLM)/bin/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-test-vllm: $(VLLM_READY)
-	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/backends/test_contract.py
+test-vllm: $(READY) $(VLLM_READY)
+	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest tests/backends/test_contract.py \
+	  tests/backends/test_student.py
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak

@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipes import dpo, scratch, sft
-from tests.recipes.conftest import write_pairs
+from tests.recipes.pairs import write_pairs
 from tests.recipes.toy import ROOT, reported
 
 SMALL = {
