@@ -74,23 +74,38 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def as_written(path: Path) -> list[str]:
+    """What the README gives a recipe for this YAML, behind the script's name; of an adapter, with its YAML put in."""
+    method = path.stem.partition("_")[0]
+    text = (path.parent / "README.md").read_text().replace("\\\n", " ")
+    [line] = [
+        line for line in text.splitlines() if line.startswith("accelerate launch") and f"recipes/{method}.py" in line
+    ]
+    launch, script, given = line.partition(f"recipes/{method}.py")
+    assert script and (ROOT / shlex.split(launch)[-1]).is_file(), line
+    whole = f"recipes/{path.parent.name}/{method}.yaml"
+    assert whole in given
+    return shlex.split(given.replace(whole, f"recipes/{path.parent.name}/{path.name}"))
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_three_steps(path: Path, few: Path, toys: dict[str, Path], tmp_path: Path) -> None:
+def test_the_readmes_command_runs_three_steps(path: Path, few: Path, toys: dict[str, Path], tmp_path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
-    method, folder = path.stem.partition("_")[0], toys[path.parent.name]
-    given = ["--config", str(path), "--dataset", str(few), *HERE]
-    if method == "dpo":
-        assert "model_name_or_path" not in settings
-        base = tmp_path / "base"
-        shutil.copytree(folder, base)
+    method, toy = path.stem.partition("_")[0], toys[path.parent.name]
+    given = [part.replace("runs/", f"{tmp_path}/") for part in as_written(path)]
+    given[given.index("DATA")] = str(few)
+    if method == "sft":
+        assert "model_name_or_path" in settings
+        given += ["--model_name_or_path", str(toy)]
+    else:
+        base = Path(given[given.index("--model_name_or_path") + 1])
+        shutil.copytree(toy, base)
         shutil.copy(ROOT / "recipes" / "chat_template.jinja", base / "chat_template.jinja")
-        folder = base
-    recipe = {"sft": sft, "dpo": dpo}[method]
-    recipe.main([*given, "--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "out")])
-    report = reported(tmp_path / "out")
+    {"sft": sft, "dpo": dpo}[method].main([*given, *HERE])
+    out = Path(given[given.index("--output_dir") + 1])
+    report = reported(out)
     assert (report["method"], report["steps"]) == (method, 3)
-    adapter = (tmp_path / "out" / "adapter_model.safetensors").exists()
-    assert adapter == bool(settings.get("use_peft")) == path.stem.endswith("_lora")
+    assert (out / "adapter_model.safetensors").exists() == bool(settings.get("use_peft")) == path.stem.endswith("_lora")
     assert report["settings"]["learning_rate"] == float(settings["learning_rate"])
     assert 0 <= report["evaluation"]["eval_choice_accuracy"] <= 1
 
