@@ -77,7 +77,9 @@ def in_shards(work: list[Job], shards: int) -> None:
         builds._join_task(tuple(work), shards, task)
 
 
-@pytest.mark.parametrize(("shards", "executor"), [(1, "local:workers=1"), (3, "local:workers=2")])
+@pytest.mark.parametrize(
+    ("shards", "executor"), [pytest.param(1, "local:workers=1", marks=pytest.mark.soak), (3, "local:workers=2")]
+)
 def test_executors_give_the_bytes_of_one_build(
     shards: int, executor: str, raw: dict[str, Path], alone: dict[str, str], tmp_path: Path, contents: Contents
 ) -> None:

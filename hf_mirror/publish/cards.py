@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,9 @@ from hf_mirror.files import read_json, read_rows
 from hf_mirror.publish.figures import draw
 from hf_mirror.publish.licences import hub_licence, terms
 from hf_mirror.publish.staging import MIXED, STAGES, Run, Staged
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Lineage = list[dict[str, str]]
 Facts = dict[str, Any]
@@ -105,19 +109,26 @@ def described(generators: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
 
 def render(template: str, facts: Facts) -> str:
     """Fills one template; a fact that is missing is a DataError."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+    from jinja2 import UndefinedError
 
-    loader = FileSystemLoader(str(TEMPLATES))
-    environment = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
     try:
-        text = environment.get_template(template).render(**facts)
+        text = _templates().get_template(template).render(**facts)
     except UndefinedError as error:
         raise DataError(
             f"card {template} needs a fact that the reports lack ({error.message}); run the stage that writes it again"
         ) from None
     return _squeeze(text)
+
+
+@cache
+def _templates() -> Environment:
+    """Kept, for it keeps the templates that it compiled, which takes longer than filling them."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(str(TEMPLATES))
+    return Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
 
 
 def check(card: str, kind: str) -> None:
