@@ -18,12 +18,13 @@ IGNORED = -100
 
 def share_prompts(model: Any) -> bool:
     """Makes `model`, which TRL has given its fused head, read shared prompts once; False where it cannot: a model
-    whose layers do not all see everything that the mask lets them see."""
+    whose layers do not all see everything that the mask lets them see, or an attention that adds masks, and so takes
+    a boolean one for numbers."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = base.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     sliding = getattr(config, "sliding_window", None) if "layer_types" not in config.to_dict() else None
-    if kinds != {"full_attention"} or sliding or base.config._attn_implementation not in ("sdpa", "eager"):
+    if kinds != {"full_attention"} or sliding or base.config._attn_implementation != "sdpa":
         return False
     original = base.forward
 

@@ -84,7 +84,9 @@ def test_generation_and_plain_forwards_stay_as_they_were() -> None:
     assert torch.equal(*(m.generate(ids, max_new_tokens=4, do_sample=False) for m in (apart, shared)))
 
 
-def test_a_model_with_windows_is_left_alone() -> None:
+def test_models_that_would_read_the_mask_otherwise_are_left_alone() -> None:
     windowed = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4))
-    add_fused_lm_head(windowed)
-    assert not share_prompts(windowed)
+    eager = LlamaForCausalLM(LlamaConfig(**SIZES | {"attn_implementation": "eager"}))
+    for other in (windowed, eager):
+        add_fused_lm_head(other)
+        assert not share_prompts(other)
