@@ -27,6 +27,11 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
+def step(checkpoint: str) -> int:
+    """The steps that were done when it was saved; its folder may have any name."""
+    return int(files.read_json(Path(checkpoint) / "trainer_state.json")["global_step"])
+
+
 def start(training: Any, plan: dict[str, Any]) -> str | None:
     """The checkpoint to go on from, or None for the beginning.
 

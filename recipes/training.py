@@ -34,10 +34,11 @@ CURVE = ("loss", "eval_loss", "eval_choice_accuracy", "eval_choice_log_loss")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 SETTINGS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim", "weight_decay",
-    "adam_beta1", "adam_beta2", "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "world_size", "max_length", "packing", "beta", "loss_type", "loss_weights", "precompute_ref_log_probs", "bf16",
-    "fp16", "gradient_checkpointing", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
-    "dtype",
+    "lr_scheduler_kwargs", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "world_size", "max_length", "packing", "packing_strategy", "train_sampling_strategy",
+    "data_seed", "completion_only_loss", "beta", "loss_type", "loss_weights", "label_smoothing",
+    "precompute_ref_log_probs", "bf16", "fp16", "gradient_checkpointing", "attn_implementation", "use_liger_kernel",
+    "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "dtype",
 )  # fmt: skip
 
 
@@ -143,11 +144,15 @@ def find_file(path: str) -> Path:
 def finish(trainer: Any, base: Base | None, report: dict[str, Any], checkpoint: str | None, started: float) -> None:
     """Trains on from `checkpoint`, if there is one, evaluates, saves model and tokenizer into `output_dir`, writes
     `train_report.json`, and last removes the checkpoints, which nobody needs any more."""
+    # Read now: the trainer removes old checkpoints.
+    resumed_at = checkpoints.step(checkpoint) if checkpoint else None
     result = trainer.train(resume_from_checkpoint=checkpoint)
     if not math.isfinite(result.training_loss):
         raise DataError(f"the loss became {result.training_loss}; nothing was saved; lower learning_rate")
     check_weights(trainer.model)
     evaluation = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    # What is NaN or infinite has no place in JSON.
+    evaluation = {name: value for name, value in evaluation.items() if math.isfinite(value)}
     out = Path(trainer.args.output_dir)
     _save(trainer, base, out)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -158,14 +163,14 @@ def finish(trainer: Any, base: Base | None, report: dict[str, Any], checkpoint: 
         "train_loss": losses[-1] if losses else result.training_loss,
         # The trainer knows of no loss before the checkpoint that it went on from.
         "mean_train_loss": None if checkpoint else result.training_loss,
-        "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else None,
+        "resumed_at_step": resumed_at,
         "eval_loss": evaluation.get("eval_loss"),
         "curve": [
-            {name: entry[name] for name in ("step", *CURVE) if name in entry}
+            {name: entry[name] for name in ("step", *CURVE) if name in entry and math.isfinite(entry[name])}
             for entry in trainer.state.log_history
             if any(name in entry for name in CURVE)
         ],
-        "evaluation": {name: value for name, value in evaluation.items() if math.isfinite(value)},
+        "evaluation": evaluation,
         "seconds": round(result.metrics["train_runtime"], 1),
         "total_seconds": round(time.monotonic() - started, 1),
         "parameters": {

@@ -57,8 +57,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(run_folder: Path, shape: Path,
     assert checkpoints.whole(tmp_path)[-1] == last
     with pytest.raises(ConfigError, match=f"{last.name} of a run that did not end; set resume_from_checkpoint: true"):
         sft.main(flags("sft", run_folder, tmp_path, from_scratch=shape, **SAVING, **STUDENT))
-    with pytest.raises(ConfigError, match="another run, which differs in settings; resume with the same"):
-        sft.main([*arguments, "--learning_rate", "1e-4"])
+    for changed in (["--learning_rate", "1e-4"], ["--train_sampling_strategy", "group_by_length"]):
+        with pytest.raises(ConfigError, match="another run, which differs in settings; resume with the same"):
+            sft.main([*arguments, *changed])
+    assert checkpoints.step(str(shutil.copytree(last, tmp_path / "kept"))) == int(last.name.removeprefix("checkpoint-"))
+    shutil.rmtree(tmp_path / "kept")
     with pytest.raises(DataError, match="no whole checkpoint"):
         sft.main([*arguments, "--resume_from_checkpoint", str(cut)])
     sft.main(arguments)
