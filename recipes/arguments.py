@@ -60,6 +60,8 @@ class DataArguments:
             raise ConfigError(f"mixture is {self.mixture}; expected weights above 0, such as {MIXTURE}")
         if self.subset != "mixed":
             raise ConfigError(f"both subset {self.subset!r} and a mixture are set; leave one out")
+        if "mixed" in self.mixture and len(self.mixture) > 1:
+            raise ConfigError("mixture has `mixed`, which holds the other subsets' rows too; name domains alone")
 
 
 @dataclass

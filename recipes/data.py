@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
+from datasets.exceptions import DatasetBuildError
 
 from hf_mirror import files, identity, prompts
 from hf_mirror.errors import ConfigError, DataError, HubError
@@ -41,9 +42,9 @@ def load_pairs(arguments: DataArguments, columns: tuple[str, ...], seed: int = 0
         )
         if "train" not in rows or not len(rows["train"]):
             raise DataError(f"{name} ({subset}) has no train rows; run `mirror distill` first")
-        for split, part in rows.items():
+        parts[subset] = DatasetDict({split: part for split, part in rows.items() if len(part)})
+        for split, part in parts[subset].items():
             _check_columns(f"{name} ({subset}, {split})", part, columns)
-        parts[subset] = rows
         sources.append(source)
     if not isinstance(arguments.mixture, dict):
         return parts[arguments.subset], {**sources[0], "subset": arguments.subset}
@@ -119,7 +120,7 @@ def _rehydrated(folder: Path, subset: str) -> tuple[DatasetDict, dict[str, Any]]
 def _from_hub(name: str, asked: str | None, commit: str, subset: str) -> tuple[DatasetDict, dict[str, Any]]:
     try:
         rows = load_dataset(name, subset, revision=commit)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DatasetBuildError) as error:
         raise DataError(f"dataset {name} at {commit} has no readable subset {subset!r}: {error}") from None
     source = {"id": name, "requested_revision": asked, "revision": commit}
     return DatasetDict({split: rows[split] for split in SPLITS if split in rows}), source

@@ -17,7 +17,7 @@ from typing import Any
 from datasets import DatasetDict
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from hf_mirror.errors import ConfigError
+from hf_mirror.errors import ConfigError, DataError
 from recipes import checkpoints, scratch
 from recipes.arguments import SFTArguments, StrictParser, run
 from recipes.choices import Choices
@@ -43,8 +43,10 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError("packing needs a max_length, and a packing_strategy that cuts no row: bfd, not wrapped")
     pairs, source = load_pairs(script, ("prompt", "completion"), training.seed)
     prepared = {split: sft_rows(part, script.targets) for split, part in pairs.items()}
-    rows = DatasetDict({split: part for split, (part, _) in prepared.items()})
+    rows = DatasetDict({split: part for split, (part, _) in prepared.items() if len(part)})
     dropped = {split: reasons for split, (_, reasons) in prepared.items()}
+    if "train" not in rows:
+        raise DataError(f"no train row of {script.dataset} has an answer line; add `rationale` to targets")
 
     base: Base | None = None
     if script.from_scratch is None:

@@ -45,6 +45,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ({"dataset": "x", "mixture": {"a": 1, "b": 0}}, [], "expected weights above 0"),
         ({"dataset": "x", "mixture": "a"}, [], "mixture 'a' is no JSON"),
         ({"dataset": "x", "mixture": {"a": 1}, "subset": "a"}, [], "both subset 'a' and a mixture"),
+        ({"dataset": "x", "mixture": {"a": 1, "mixed": 1}}, [], "mixture has `mixed`, which holds the other subsets"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, settings: object, flags: list[str], said: str) -> None:

@@ -11,9 +11,12 @@ from datasets import Dataset
 
 from hf_mirror import files, prompts
 from hf_mirror.errors import ConfigError, DataError, HubError
-from recipes import scratch
+from hf_mirror.schema import PAIR
+from hf_mirror.sealing import NOTE
+from recipes import scratch, sft
 from recipes.arguments import DataArguments
 from recipes.data import count_tokens, drop_long, load_pairs, sft_rows
+from tests.recipes.toy import flags
 
 SFT = ("prompt", "completion")
 
@@ -109,6 +112,22 @@ def test_what_cannot_be_found_is_named(
     arguments["dataset"] = arguments["dataset"].replace("RUN", str(run_folder))
     with pytest.raises(error, match=said):
         load_pairs(DataArguments(**arguments), SFT)
+
+
+def test_splits_without_rows_are_left_out_or_named(run_folder: Path, shape: Path, tmp_path: Path) -> None:
+    silent = [{"role": "assistant", "content": "I cannot say."}]
+    for split in ("train", "validation"):
+        rows = files.read_rows(run_folder / "books" / "preferences" / f"{split}.parquet")
+        changed = [row | {"completion": silent} for row in rows]
+        files.write_rows(tmp_path / "books" / "preferences" / f"{split}.parquet", changed, PAIR)
+    with pytest.raises(DataError, match=r"no train row of .* has an answer line; add `rationale` to targets"):
+        sft.main(flags("sft", tmp_path, tmp_path / "out", from_scratch=shape, targets="direct"))
+    files.write_json(tmp_path / NOTE, {"repo": "a/b", "revision": "0" * 40, "files": {}})
+    (tmp_path / "films").mkdir()
+    table = pq.read_table(run_folder / "books" / "preferences" / "train.parquet")
+    pq.write_table(table, tmp_path / "films" / "train.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "films" / "validation.parquet")
+    assert set(load_pairs(DataArguments(str(tmp_path), subset="films"), SFT)[0]) == {"train"}
 
 
 def test_rows_that_cannot_be_trained_on_are_named(run_folder: Path, tmp_path: Path) -> None:
