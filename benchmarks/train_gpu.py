@@ -4,9 +4,10 @@ SFT and DPO of a model of Llama-3.2-3B's shape with random weights, on made-up s
 own trainers: with TRL's defaults, with the prior art's settings (a batch of one, four accumulated, checkpointing, no
 packing), and with ours: SFT as in recipes/llama-3.2-3b; DPO with bfloat16 weights and no checkpointing, which that
 recipe does not have yet, and with the prompt read once. Each arm is a process of its own; steps before the clock starts
-are not counted. Tokens are those of rows as a plain trainer reads them, without padding: a prompt of a pair counts
-twice, also where it is computed once. MFU is 6 x parameters x SFT tokens a second, over what a large bf16 matrix
-product reaches on the same card.
+are not counted, nor is the one reading of the reference before them in our DPO, which the prior art's has in every
+step. Tokens are those of rows as a plain trainer reads them, without padding: a prompt of a pair counts twice, also
+where it is computed once. MFU is 6 x parameters x SFT tokens a second, over what a large bf16 matrix product reaches on
+the same card.
 
 The part on CPU cores always runs: tokens a second in tokenisation, packing, and collation. `--toy` runs every arm with
 a small model on the CPU in a minute: to see that it runs.

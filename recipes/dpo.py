@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> None:
 
     if validation is None:
         training.eval_strategy = "no"
-    # An adapter is its own reference when switched off, and precomputed log-probabilities need none in memory.
+    # TRL's reference of a new adapter is the model without it, of one trained further a frozen copy of it; precomputed
+    # log-probabilities need none in memory.
     needs_reference = not (model_arguments.use_peft or training.precompute_ref_log_probs)
     with one_line_failures(training):
         trainer = Trainer(

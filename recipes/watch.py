@@ -111,9 +111,9 @@ def one_line_failures(training: Any) -> Iterator[None]:
 
 def _out_of_memory(training: Any) -> ConfigError:
     return ConfigError(
-        f"out of memory with per_device_train_batch_size {training.per_device_train_batch_size} and max_length "
-        f"{training.max_length}; lower one of them (gradient_accumulation_steps makes up for it), or set "
-        "gradient_checkpointing: true"
+        f"out of memory with per_device_train_batch_size {training.per_device_train_batch_size}, "
+        f"per_device_eval_batch_size {training.per_device_eval_batch_size} and max_length {training.max_length}; lower "
+        "one of them (gradient_accumulation_steps makes up for the first), or set gradient_checkpointing: true"
     )
 
 

@@ -124,7 +124,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(run_folder: Path, shape: Pat
 
 def test_out_of_memory_names_the_knobs(tmp_path: Path) -> None:
     training = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, per_device_train_batch_size=3, max_length=77)
-    said = "per_device_train_batch_size 3 and max_length 77; lower one of them .* gradient_checkpointing: true"
+    said = "batch_size 3, per_device_eval_batch_size 8 and max_length 77; lower one .* gradient_checkpointing: true"
     with pytest.raises(ConfigError, match=said), one_line_failures(training):
         torch.empty(1 << 60)
     with pytest.raises(ConfigError, match=said), one_line_failures(training):
