@@ -71,6 +71,8 @@ def main(argv: Sequence[str]) -> None:
         for model in filter(None, (trainer.model, trainer.ref_model)):
             share_prompts(trainer.accelerator.unwrap_model(model))
         check_whole("train", trainer.train_dataset, lengths["train"])
+        if validation is not None:
+            check_whole("validation", trainer.eval_dataset, lengths["validation"])
         finish(trainer, base, report, checkpoint, started)
 
 

@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
     prepare(training)
     if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
         raise ConfigError("set either from_scratch (a model configuration) or model_name_or_path, and not both")
+    if script.from_scratch is not None and model_arguments.use_peft:
+        raise ConfigError("use_peft is set, but a model from random weights has nothing to adapt; remove it")
     if training.packing and (training.max_length is None or training.packing_strategy == "wrapped"):
         raise ConfigError("packing needs a max_length, and a packing_strategy that cuts no row: bfd, not wrapped")
     pairs, source = load_pairs(script, ("prompt", "completion"), training.seed)
@@ -84,6 +86,8 @@ def main(argv: Sequence[str]) -> None:
         )
         trainer.rows, trainer.answers, trainer.choices = rows["train"], ANSWERS, choices
         check_whole("train", trainer.train_dataset, lengths["train"])
+        if validation is not None:
+            check_whole("validation", trainer.eval_dataset, lengths["validation"])
         finish(trainer, base, report, checkpoint, started)
 
 

@@ -156,6 +156,8 @@ def test_models_that_cannot_be_trained_are_named(run_folder: Path, shape: Path, 
     both = flags("sft", run_folder, tmp_path / "x", from_scratch=shape, model_name_or_path=student)
     with pytest.raises(ConfigError, match="either from_scratch"):
         sft.main(both)
+    with pytest.raises(ConfigError, match="use_peft is set, but a model from random weights"):
+        sft.main(flags("sft", run_folder, tmp_path / "x", from_scratch=shape, use_peft=True))
     for named, error, said in [
         (tmp_path / "t5", DataError, "not a causal LM"),
         (tmp_path / "absent", DataError, "does not exist"),
