@@ -22,14 +22,14 @@ class Choices:
 
     @classmethod
     def of(cls, rows: Dataset, answer: str, tokenizer: Any, limit: int, max_length: int | None) -> Choices | None:
-        """The first scene of each of `limit` at most whose chosen decision has an answer line; None if there is none.
-
-        ConfigError where it takes more than one token to tell labels apart.
+        """`limit` scenes at most whose chosen decision has an answer line, drawn from all rows, since domains come one
+        after the other; None if there is none. ConfigError where it takes more than one token to tell labels apart.
         """
         questions: list[Question] = []
         chosen: list[int] = []
         seen: set[str] = set()
-        for row in rows.select_columns([n for n in ("prompt", answer, "n_options") if n in rows.column_names]):
+        rows = rows.select_columns([n for n in ("prompt", answer, "n_options") if n in rows.column_names])
+        for row in rows.shuffle(seed=0, keep_in_memory=True):
             if len(questions) == limit or "n_options" not in row:
                 break
             messages = prompts.direct_messages(row["prompt"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from hf_mirror.backends import Request, load
@@ -18,7 +19,9 @@ from hf_mirror.prompts import ANSWER_PREFIX, direct_messages, parse
 from hf_mirror.simulator import UserSimulator
 from recipes import dpo, merge, sft
 from recipes.arguments import DataArguments
+from recipes.choices import Choices
 from recipes.data import load_pairs
+from tests.recipes.pairs import pair
 from tests.recipes.toy import ROOT, SHAPE, STUDENT, flags, reported
 
 
@@ -66,6 +69,17 @@ def test_choices_in_training_are_those_that_the_backend_reads(run_folder: Path, 
     losses = [-np.log(p[truth]) for p, truth in zip(probs, truths, strict=True)]
     assert told["eval_choice_log_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
     assert curve[-1]["eval_choice_accuracy"] == told["eval_choice_accuracy"]
+
+
+def test_choices_are_read_of_every_domain(student: Path) -> None:
+    rows = [pair(i, domain, "validation", 6, options) for domain, options in (("a", 3), ("b", 5)) for i in range(40)]
+    columns = ("prompt", "chosen", "n_options")
+    found = Choices.of(
+        Dataset.from_list([{name: row[name] for name in columns} for row in rows]), "chosen",
+        AutoTokenizer.from_pretrained(student), 10, None,
+    )  # fmt: skip
+    assert found is not None and len(found.questions) == 10
+    assert {len(question.tails) for question in found.questions} == {3, 5}
 
 
 def test_only_the_completion_counts(
