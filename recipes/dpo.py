@@ -11,9 +11,12 @@ weight is loaded. OUT receives the model, its tokenizer and `train_report.json`;
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from datasets import Dataset, load_from_disk
 from trl import DPOConfig, DPOTrainer, ModelConfig
 
 from recipes import checkpoints
@@ -29,6 +32,22 @@ ANSWERS = ("chosen", "rejected")
 
 class Trainer(Watch, DPOTrainer):
     """TRL's, watched."""
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """TRL's processes share what they read in a file beside the dataset's own, and rows in memory have none."""
+        if self.args.world_size == 1 or dataset.cache_files:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        folder = Path(str(self.args.output_dir)) / f"reference-{name}"
+        if self.accelerator.is_main_process:
+            dataset.save_to_disk(folder)
+        self.accelerator.wait_for_everyone()
+        found = super()._precompute_ref_logps(load_from_disk(folder), name, batch_size)
+        for column in ("ref_chosen_logps", "ref_rejected_logps"):
+            dataset = dataset.add_column(column, found[column][:])
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            shutil.rmtree(folder)
+        return dataset
 
 
 def main(argv: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hf_mirror import files
-from recipes import sft
+from recipes import dpo, sft
 from tests.recipes.toy import ROOT, flags, reported
 
 # Both runs in one start, which is what takes the time.
@@ -42,6 +42,24 @@ def test_two_processes_learn_what_one_does(run_folder: Path, shape: Path, tmp_pa
         curves = [[point["loss"] for point in run["curve"] if "loss" in point] for run in (two, one)]
         assert len(curves[0]) == 4 and curves[0] == pytest.approx(curves[1], abs=1e-5)
         assert curves[0][-1] < curves[0][0] - 0.1
+
+
+def test_two_processes_share_what_the_reference_says(run_folder: Path, student: Path, tmp_path: Path) -> None:
+    def arguments(processes: int) -> list[str]:
+        steps = {"max_steps": 2, "logging_steps": 1, "choice_scenes": 0, "precompute_ref_log_probs": True}
+        size = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2 // processes}
+        return flags("dpo", run_folder, tmp_path / str(processes), model_name_or_path=student, **steps, **size)
+
+    config = ROOT / "recipes" / "accelerate_configs" / "cpu_ddp.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    script = [str(ROOT / "recipes" / "dpo.py"), *arguments(2)]
+    subprocess.run([*launch, *script], cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
+    dpo.main(arguments(1))
+    two, one = (reported(tmp_path / str(processes)) for processes in (2, 1))
+    curves = [[point["loss"] for point in run["curve"] if "loss" in point] for run in (two, one)]
+    assert len(curves[0]) == 2 and curves[0] == pytest.approx(curves[1], abs=1e-4)
+    assert not list((tmp_path / "2").glob("reference-*"))
 
 
 def test_packed_rows_do_not_see_each_other(run_folder: Path, student: Path, tmp_path: Path) -> None:
