@@ -24,7 +24,7 @@ from hf_mirror.errors import ConfigError
 from recipes import checkpoints, scratch
 from recipes.arguments import StrictParser, run
 from recipes.choices import Choices
-from recipes.scenes import Collator, load_choices, plain_head, rows
+from recipes.scenes import Collator, check_users, load_choices, plain_head, rows
 from recipes.training import Base, describe, find_base, finish, prepare
 from recipes.watch import Watch, one_line_failures
 
@@ -72,12 +72,8 @@ def main(argv: Sequence[str]) -> None:
     started = time.monotonic()
     script, training, model_arguments = StrictParser(PretrainArguments, SFTConfig, ModelConfig).parse(argv)
     prepare(training)
-    if not 0 <= script.histories <= 1:
-        raise ConfigError(f"histories is {script.histories}; expected a share of a history's entries, from 0 to 1")
-    if training.packing:
-        raise ConfigError("packing is set, but a row of pretraining holds a whole choice; remove it")
-    if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
-        raise ConfigError("set either from_scratch (a model configuration) or model_name_or_path, and not both")
+    _refuse(script, training, model_arguments)
+    check_users(script.scenes)
     base: Base | None = None
     if script.from_scratch is None:
         base = find_base(model_arguments, training)
@@ -95,13 +91,16 @@ def main(argv: Sequence[str]) -> None:
         tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
     longest = min(filter(None, (training.max_length, context)))
     train, dropped = rows(choices, tokenizer, longest, script.histories, training.seed)
-    validation, _ = rows([[scene] for scene in held_out], tokenizer, longest, histories=0)
+    validation, too_long = rows([[scene] for scene in held_out], tokenizer, longest, histories=0)
     parts = {"train": train, "validation": validation}
     lengths = {split: np.array([[len(ids) for ids in part["input_ids"]]]) for split, part in parts.items()}
     data = {"folder": script.scenes[0], "files": source, "subset": "scenes"}
     report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
-    report |= {"scenes": sum(map(len, choices)), "histories": script.histories}
-    report["dropped"] = {"train": {"over_length": dropped} if dropped else {}}
+    report |= {"scenes": sum(map(len, choices)) - dropped, "histories": script.histories}
+    report["dropped"] = {
+        split: {"over_length": count} if count else {}
+        for split, count in (("train", dropped), ("validation", too_long))
+    }
     told = Choices.of(Dataset.from_list(held_out), "completion", tokenizer, script.choice_scenes, context)
     checkpoint = checkpoints.start(training, report)
 
@@ -120,6 +119,23 @@ def main(argv: Sequence[str]) -> None:
             plain_head(trainer.model)
         trainer.rows, trainer.answers, trainer.choices = train, ("completion",), told
         finish(trainer, base, report, checkpoint, started)
+
+
+def _refuse(script: PretrainArguments, training: SFTConfig, model_arguments: ModelConfig) -> None:
+    """ConfigError for settings that would be reported and not done, or done wrongly."""
+    if not 0 <= script.histories <= 1:
+        raise ConfigError(f"histories is {script.histories}; expected a share of a history's entries, from 0 to 1")
+    if script.choice_scenes < 1:
+        raise ConfigError(f"choice_scenes is {script.choice_scenes}; pretraining is watched on 1 scene or more")
+    if training.packing:
+        raise ConfigError("packing is set, but a row of pretraining holds a whole choice; remove it")
+    if model_arguments.use_peft:
+        raise ConfigError("use_peft is set, but pretraining trains all weights; remove it")
+    if model_arguments.attn_implementation not in (None, "sdpa"):
+        # Others read the mask of booleans as numbers, or not at all: blocks would see each other.
+        raise ConfigError(f"attn_implementation is {model_arguments.attn_implementation}; blocks need sdpa")
+    if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
+        raise ConfigError("set either from_scratch (a model configuration) or model_name_or_path, and not both")
 
 
 def _texts(choices: Any) -> Iterator[str]:

@@ -52,6 +52,26 @@ def load_choices(folders: Sequence[str], split: str) -> tuple[list[list[dict[str
     return [[scene for _, scene in group] for _, group in groupby(found, key=itemgetter(0))], sources
 
 
+def check_users(folders: Sequence[str]) -> None:
+    """DataError where a user of validation, which is the first folder's, is one to learn from in another."""
+    held_out: set[tuple[str, str]] = set()
+    for number, folder in enumerate(folders):
+        for domain in domain_folders(Path(folder)):
+            users = {
+                split: {
+                    (domain.name, row["user_id"])
+                    for row in files.read_rows(domain / "scenes" / f"{split}.parquet", ["user_id"])
+                }
+                for split in ("train", "validation")
+            }
+            held_out |= users["validation"] if number == 0 else set()
+            if both := held_out & users["train"]:
+                raise DataError(
+                    f"{domain}: {len(both)} users to learn from are in the validation scenes of {folders[0]}; build "
+                    "all folders from the same files with the same --split-by"
+                )
+
+
 def direct(prompt: prompts.Messages, choice: int, options: int) -> dict[str, Any]:
     """A scene's prompt, asked for the answer line alone, and that line."""
     answer = [{"role": "assistant", "content": prompts.answer_line(choice)}]
@@ -62,7 +82,8 @@ def rows(
     choices: Sequence[Sequence[Mapping[str, Any]]], tokenizer: Any, max_length: int, histories: float, seed: int = 0
 ) -> tuple[Dataset, int]:
     """One row per choice: `input_ids`, `position_ids`, `block` (0: the common beginning) and `labels`; and how many
-    scenes were dropped because they are longer than `max_length` tokens.
+    scenes were dropped because they are longer than `max_length` tokens, alone: a row of several may be longer.
+    DataError where those are more than half.
 
     Of every scene the label of the answer is learned, of a choice's first one the whole answer line, too. Of the
     history the first token of entries: what the user took next; of all of them where `histories` is 1, else of that
@@ -81,6 +102,12 @@ def rows(
             dropped += len(there) - len(fits)
             if fits:
                 made.append(_row(fits, label, marks, histories, lot))
+    total = sum(map(len, choices))
+    if dropped > total / 2:
+        raise DataError(
+            f"{dropped} of {total} scenes are longer than {max_length} tokens; raise max_length or the context, or "
+            "build scenes with shorter histories"
+        )
     bounds = np.cumsum([0, *(len(row[0]) for row in made)])
     columns = ("input_ids", "position_ids", "block", "labels")
     flat = [np.concatenate([row[at] for row in made] or [np.zeros(0)]).astype(np.int32) for at in range(len(columns))]

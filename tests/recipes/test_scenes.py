@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hf_mirror.build import build
 from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from recipes import dpo, pretrain, scratch, sft
-from recipes.scenes import IGNORED, Collator, load_choices, plain_head, rows
+from recipes.scenes import IGNORED, Collator, check_users, load_choices, plain_head, rows
 
 ROOT = domains.PROJECT
 SHAPE = {
@@ -160,6 +161,8 @@ def learned(labels: list[int]) -> int:
 
 def test_long_scenes_are_counted_and_left_out(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
     choices, _ = load_choices(runs, "train")
+    with pytest.raises(DataError, match=r"50 of 50 scenes are longer than 10 tokens"):
+        rows([group[:1] for group in choices[:50]], tokenizer, 10, histories=0)
     whole, none = rows(choices[:50], tokenizer, 512, histories=0)
     lengths = sorted(max(positions) + 1 for positions in whole["position_ids"])
     some, dropped = rows(choices[:50], tokenizer, lengths[10], histories=0)
@@ -224,6 +227,30 @@ def test_pretraining_goes_on_with_what_it_gave_and_with_nothing_else(
     assert report["base_model"] == str(student) and report["from_scratch"] is None
     before, after = (json.loads((folder / "tokenizer.json").read_text()) for folder in (student, tmp_path / "out"))
     assert before["model"] == after["model"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("attn_implementation", "eager", "blocks need sdpa"),
+        ("use_peft", "true", "trains all weights"),
+        ("choice_scenes", "0", "1 scene or more"),
+        ("histories", "2", "from 0 to 1"),
+    ],
+)
+def test_what_would_not_be_done_is_refused(flag: str, value: str, said: str, runs: list[str], tmp_path: Path) -> None:
+    flags = ["--scenes", *runs, "--output_dir", str(tmp_path / "out"), "--use_cpu", "true", "--bf16", "false"]
+    with pytest.raises(ConfigError, match=said):
+        pretrain.main([*flags, f"--{flag}", value])
+
+
+def test_nobody_is_learned_from_and_held_out(runs: list[str], tmp_path: Path) -> None:
+    check_users(runs)
+    shutil.copytree(runs[1], tmp_path / "swapped")
+    scenes = tmp_path / "swapped" / "movielens" / "scenes"
+    shutil.copyfile(scenes / "validation.parquet", scenes / "train.parquet")
+    with pytest.raises(DataError, match="users to learn from are in the validation scenes"):
+        check_users([runs[0], str(tmp_path / "swapped")])
 
 
 def stranger(tmp_path: Path) -> Path:
