@@ -2,8 +2,8 @@
 
 SFT and DPO of a model of Llama-3.2-3B's shape with random weights, on made-up scenes of about 1,300 tokens, by TRL's
 own trainers: with TRL's defaults, with the prior art's settings (a batch of one, four accumulated, checkpointing, no
-packing), and with ours: SFT as in recipes/llama-3.2-3b; DPO with bfloat16 weights and no checkpointing, which that
-recipe does not have yet, and with the prompt read once. Each arm is a process of its own; steps before the clock starts
+packing), and with ours, as in recipes/llama-3.2-3b but for DPO's checkpointing, with the prompt read once; those also
+with weights in bfloat16, which no recipe has. Each arm is a process of its own; steps before the clock starts
 are not counted, nor is the one reading of the reference before them in our DPO, which the prior art's has in every
 step. Tokens are those of rows as a plain trainer reads them, without padding: a prompt of a pair counts twice, also
 where it is computed once. MFU is 6 x parameters x SFT tokens a second, over what a large bf16 matrix product reaches on
@@ -58,9 +58,11 @@ OURS_DPO = {
 ARMS: dict[str, tuple[str, dict[str, Any], bool, str]] = {
     "SFT, TRL's defaults": ("sft", {}, False, "sdpa"),
     "SFT, prior art": ("sft", PRIOR, False, "sdpa"),
-    "SFT, ours": ("sft", OURS_SFT, True, "flex_attention"),
+    "SFT, ours": ("sft", OURS_SFT, False, "flex_attention"),
+    "SFT, ours, bfloat16 weights": ("sft", OURS_SFT, True, "flex_attention"),
     "DPO, prior art": ("dpo", PRIOR, False, "sdpa"),
-    "DPO, ours": ("dpo", OURS_DPO, True, "sdpa"),
+    "DPO, ours": ("dpo", OURS_DPO, False, "sdpa"),
+    "DPO, ours, bfloat16 weights": ("dpo", OURS_DPO, True, "sdpa"),
 }
 WARM, COUNTED = 4, 12  # steps
 MEDIAN, SPREAD = 1300, 0.35  # tokens of a prompt: log-normal
@@ -110,7 +112,7 @@ def arm(name: str, toy: bool) -> dict[str, Any]:
         settings |= {"use_cpu": True, "bf16": False, "max_length": 512 if settings.get("packing") else 1024}
         attention, halves = ("sdpa" if attention != "sdpa" else attention), False
     else:
-        settings |= {"bf16": True, "use_liger_kernel": name.endswith("ours")}
+        settings |= {"bf16": True, "use_liger_kernel": ", ours" in name}
     settings.setdefault("max_length", 8192)
     batch = settings.get("per_device_train_batch_size", 8) * settings.get("gradient_accumulation_steps", 1)
     data = made_up((WARM + COUNTED) * batch * (14 if settings.get("packing") else 1), 0.1 if toy else 1.0)
@@ -134,7 +136,7 @@ def arm(name: str, toy: bool) -> dict[str, Any]:
             model=model, ref_model=reference, args=DPOConfig(**arguments), processing_class=tokenizer,
             train_dataset=data.select_columns(["prompt", "chosen", "rejected"]),
         )  # fmt: skip
-        if name.endswith("ours"):
+        if ", ours" in name:
             share_prompts(trainer.model)
     clock = Clock()
     trainer.add_callback(clock)
