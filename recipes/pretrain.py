@@ -1,12 +1,14 @@
 """Pretraining of a student from random weights, on choices as the feedback has them, without rationales.
 
     accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/pretrain.py \
-        --config recipes/scratch-3m/pretrain.yaml --scenes RUN [RUN …] --output_dir OUT
+        --config recipes/scratch-3m/histories.yaml --scenes RUN [RUN …] --output_dir OUT
 
 RUN is what `mirror build` made. Several builds of one source with other seeds give each choice other options beside it;
 they are read together (scenes.py). The tokenizer is trained on the train scenes, in phrases, so that most titles are
 one token. OUT receives the model, its tokenizer and `train_report.json`. `--model_name_or_path` in place of
 `from_scratch` goes on with what an earlier run gave, on other scenes; `recipes/sft.py` trains it on rationales.
+
+`--lists 0` learns histories alone, as sequences, which is the quickest way to what is taken after what.
 """
 
 from __future__ import annotations
@@ -37,8 +39,15 @@ class PretrainArguments:
     from_scratch: str | None = field(
         default=None, metadata={"help": "JSON model configuration; or go on with model_name_or_path"}
     )
+    new_layers: int = field(
+        default=0, metadata={"help": "layers that model_name_or_path gets on top, which begin without effect"}
+    )
     histories: float = field(
         default=0.1, metadata={"help": "share of a history's entries that are learned, too: what the user took next"}
+    )
+    lists: int | None = field(
+        default=None,
+        metadata={"help": "lists of options that are read behind a history, 0: histories alone; unset: all"},
     )
     choice_scenes: int = field(default=500, metadata={"help": "validation scenes that are read at each evaluation"})
 
@@ -90,16 +99,19 @@ def main(argv: Sequence[str]) -> None:
         context = shape["max_position_embeddings"]
         tokenizer = scratch.train_tokenizer(_texts(choices), shape["vocab_size"], context, scratch.PHRASES)
     longest = min(filter(None, (training.max_length, context)))
-    train, dropped = rows(choices, tokenizer, longest, script.histories, training.seed)
-    validation, too_long = rows([[scene] for scene in held_out], tokenizer, longest, histories=0)
+    choices = _needed(choices, training)
+    train, dropped = rows(choices, tokenizer, longest, script.histories, training.seed, script.lists)
+    share = 1 if script.lists == 0 else 0
+    validation, lost = rows([[scene] for scene in held_out], tokenizer, longest, share, lists=script.lists)
     parts = {"train": train, "validation": validation}
     lengths = {split: np.array([[len(ids) for ids in part["input_ids"]]]) for split, part in parts.items()}
     data = {"folder": script.scenes[0], "files": source, "subset": "scenes"}
     report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
-    report |= {"scenes": sum(map(len, choices)) - dropped, "histories": script.histories}
+    report |= {"scenes": sum(map(max, train["block"])), "histories": script.histories, "lists": script.lists}
+    report["new_layers"] = script.new_layers
     report["dropped"] = {
-        split: {"over_length": count} if count else {}
-        for split, count in (("train", dropped), ("validation", too_long))
+        split: {reason: count for reason, count in found.items() if count}
+        for split, found in (("train", dropped), ("validation", lost))
     }
     told = Choices.of(Dataset.from_list(held_out), "completion", tokenizer, script.choice_scenes, context)
     checkpoint = checkpoints.start(training, report)
@@ -108,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
     training.dataset_kwargs = {"skip_prepare_dataset": True}
     with one_line_failures(training):
         trainer = Pretrainer(
-            model=base.model() if base else scratch.random_model(facts["from_scratch"], tokenizer, training.seed),
+            model=_model(base, facts, tokenizer, script.new_layers, training.seed),
             args=training,
             train_dataset=train,
             eval_dataset=validation,
@@ -125,6 +137,10 @@ def _refuse(script: PretrainArguments, training: SFTConfig, model_arguments: Mod
     """ConfigError for settings that would be reported and not done, or done wrongly."""
     if not 0 <= script.histories <= 1:
         raise ConfigError(f"histories is {script.histories}; expected a share of a history's entries, from 0 to 1")
+    if script.lists is not None and script.lists < 0:
+        raise ConfigError(f"lists is {script.lists}; expected how many lists of options are read, 0 for none")
+    if script.lists == 0 and script.histories == 0:
+        raise ConfigError("lists and histories are both 0, which leaves nothing to learn; raise one")
     if script.choice_scenes < 1:
         raise ConfigError(f"choice_scenes is {script.choice_scenes}; pretraining is watched on 1 scene or more")
     if training.packing:
@@ -134,8 +150,26 @@ def _refuse(script: PretrainArguments, training: SFTConfig, model_arguments: Mod
     if model_arguments.attn_implementation not in (None, "sdpa"):
         # Others read the mask of booleans as numbers, or not at all: blocks would see each other.
         raise ConfigError(f"attn_implementation is {model_arguments.attn_implementation}; blocks need sdpa")
+    if script.new_layers < 0 or (script.new_layers and script.from_scratch is not None):
+        raise ConfigError(f"new_layers is {script.new_layers}; expected 0 or more, on top of model_name_or_path")
     if (script.from_scratch is None) == (model_arguments.model_name_or_path is None):
         raise ConfigError("set either from_scratch (a model configuration) or model_name_or_path, and not both")
+
+
+def _model(base: Base | None, facts: dict[str, Any], tokenizer: Any, new_layers: int, seed: int) -> Any:
+    if base is None:
+        return scratch.random_model(facts["from_scratch"], tokenizer, seed)
+    return scratch.grow(base.model(), new_layers, seed) if new_layers else base.model()
+
+
+def _needed(choices: Sequence[Any], training: SFTConfig) -> Sequence[Any]:
+    """As many choices as `max_steps` can read, drawn by `seed`: the others need not be made rows."""
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+    needed = training.max_steps * batch
+    if not 0 < needed < len(choices):
+        return choices
+    drawn = np.random.default_rng(training.seed).choice(len(choices), needed, replace=False)
+    return [choices[at] for at in np.sort(drawn)]
 
 
 def _texts(choices: Any) -> Iterator[str]:

@@ -28,7 +28,7 @@ from hf_mirror.rationales import domain_folders
 from recipes.scratch import ASSISTANT
 
 COLUMNS = ["scene_id", "user_id", "timestamp", "exposure", "choice_index", "prompt"]
-MARKER = "- "  # what domain templates begin an entry of the history with
+MARKER = "\n- "  # what domain templates begin an entry of the history with
 IGNORED = -100
 TOKENIZE_AT_ONCE = 4096  # rows
 
@@ -79,34 +79,47 @@ def direct(prompt: prompts.Messages, choice: int, options: int) -> dict[str, Any
 
 
 def rows(
-    choices: Sequence[Sequence[Mapping[str, Any]]], tokenizer: Any, max_length: int, histories: float, seed: int = 0
-) -> tuple[Dataset, int]:
-    """One row per choice: `input_ids`, `position_ids`, `block` (0: the common beginning) and `labels`; and how many
-    scenes were dropped because they are longer than `max_length` tokens, alone: a row of several may be longer.
-    DataError where those are more than half.
+    choices: Sequence[Sequence[Mapping[str, Any]]],
+    tokenizer: Any,
+    max_length: int,
+    histories: float,
+    seed: int = 0,
+    lists: int | None = None,
+) -> tuple[Dataset, dict[str, int]]:
+    """One row per choice: `input_ids`, `position_ids`, `block` (0: the common beginning) and `labels`; and what was
+    dropped: `over_length`, scenes that are longer than `max_length` tokens, alone (a row of several may be longer), and
+    `nothing_to_learn`, rows without a label. DataError where the former are more than half.
 
-    Of every scene the label of the answer is learned, of a choice's first one the whole answer line, too. Of the
-    history the first token of entries: what the user took next; of all of them where `histories` is 1, else of that
-    share, drawn by `seed`. The fewer, the more the answers weigh.
+    Of a choice's scenes the first `lists` are read, or all. Of every one the label of the answer is learned, of the
+    first the whole answer line, too. Of the history the first token of entries: what the user took next; of all of them
+    where `histories` is 1, else of that share, drawn by `seed`. The fewer, the more the answers weigh. With 0 `lists`
+    there are no answers. Where histories are learned, so is the choice itself: after the common beginning of several
+    scenes, which ends with the label of the first option, it is what the user took next.
     """
     lot = np.random.default_rng(seed)
     marks = np.array([tokenizer.decode([token]).endswith(MARKER) for token in range(len(tokenizer))])
     label = in_common([tokenizer(prompts.answer_line(i), add_special_tokens=False)["input_ids"] for i in (0, 1)])
-    made, dropped = [], 0
+    made = []
+    dropped = {"over_length": 0, "nothing_to_learn": 0}
     for start in range(0, len(choices), TOKENIZE_AT_ONCE):
         part = choices[start : start + TOKENIZE_AT_ONCE]
         scenes = _tokenized([scene for group in part for scene in group], tokenizer)
         for group in part:
             there = [next(scenes) for _ in group]
             fits = [scene for scene in there if len(scene[0]) <= max_length]
-            dropped += len(there) - len(fits)
-            if fits:
-                made.append(_row(fits, label, marks, histories, lot))
+            dropped["over_length"] += len(there) - len(fits)
+            if not fits:
+                continue
+            row = _row(fits, lists, label, marks, histories, lot)
+            if (row[-1] == IGNORED).all():
+                dropped["nothing_to_learn"] += 1
+            else:
+                made.append(row)
     total = sum(map(len, choices))
-    if dropped > total / 2:
+    if dropped["over_length"] > total / 2:
         raise DataError(
-            f"{dropped} of {total} scenes are longer than {max_length} tokens; raise max_length or the context, or "
-            "build scenes with shorter histories"
+            f"{dropped['over_length']} of {total} scenes are longer than {max_length} tokens; raise max_length or the "
+            "context, or build scenes with shorter histories"
         )
     bounds = np.cumsum([0, *(len(row[0]) for row in made)])
     columns = ("input_ids", "position_ids", "block", "labels")
@@ -126,26 +139,46 @@ def _tokenized(scenes: Sequence[Mapping[str, Any]], tokenizer: Any) -> Iterator[
 
 
 def _row(
-    scenes: Sequence[tuple[np.ndarray, int]], label: int, marks: np.ndarray, histories: float, lot: np.random.Generator
+    scenes: Sequence[tuple[np.ndarray, int]],
+    lists: int | None,
+    label: int,
+    marks: np.ndarray,
+    histories: float,
+    lot: np.random.Generator,
 ) -> tuple[np.ndarray, ...]:
     """`scenes`: tokens, and how many of them are the question. `label`: where in an answer its label stands."""
     question = min(before for _, before in scenes)
-    shared = min(in_common([ids[:question] for ids, _ in scenes]), question) if len(scenes) > 1 else 0
+    shared = in_common([ids[:question] for ids, _ in scenes]) if len(scenes) > 1 else question if lists == 0 else 0
     tokens, positions, blocks = [scenes[0][0][:shared]], [np.arange(shared)], [np.zeros(shared, int)]
     labels = [np.full(shared, IGNORED)]
-    for number, (ids, before) in enumerate(scenes, 1):
+    for number, (ids, before) in enumerate(scenes[:lists], 1):
         end = len(ids) if number == 1 else before + label + 1
         first = before if number == 1 else before + label
         tokens.append(ids[shared:end])
         positions.append(np.arange(shared, end))
         blocks.append(np.full(end - shared, number))
         labels.append(np.where(positions[-1] >= first, tokens[-1], IGNORED))
+    title = _title(*scenes[0], label, shared) if histories else None
+    if title is not None:
+        if lists == 0:
+            tokens.append(np.array([title]))
+            positions.append(np.array([shared]))
+            blocks.append(np.array([0]))
+            labels.append(np.array([IGNORED]))
+        labels[1][0] = title
     row, learned = np.concatenate(tokens), np.concatenate(labels)
     # Once for each entry: in the common beginning, or in the only block.
     begins = np.flatnonzero(marks[row[: (shared or question) - 1]]) + 1
     begins = begins[lot.random(len(begins)) < histories]
     learned[begins] = row[begins]
     return row, np.concatenate(positions), np.concatenate(blocks), learned
+
+
+def _title(ids: np.ndarray, question: int, label: int, shared: int) -> int | None:
+    """The first token of what was chosen, if the common beginning ends where an option's text begins."""
+    options = np.flatnonzero(ids[: question - 2] == ids[question + label])
+    options = options[(options >= shared - 2) & (ids[options + 1] == ids[shared - 1])] if shared else options[:0]
+    return int(ids[options[-1] + 2]) if len(options) else None
 
 
 def plain_head(model: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
@@ -16,6 +17,8 @@ from hf_mirror.files import read_json
 # option's label, a bracketed list, the end of a line with the marker of the next, and what is left, such as a title.
 WORDS = None
 PHRASES = r"(?<=\n)[A-Z](?=\. )|(?<=\n[A-Z])\. |\[[^\[\]\n]{2,}\]\n?|[^\[\]\n]+\n(?:- )?|[^\[\]\n]+|[\s\S]"
+
+WRITERS = ("o_proj.weight", "down_proj.weight")  # a layer's weights that write to what the next layer reads
 
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
 
@@ -90,3 +93,19 @@ def random_model(settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, s
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
     except (ValueError, TypeError) as error:
         raise DataError(f"from_scratch: no causal LM can be made of {settings}: {str(error).splitlines()[0]}") from None
+
+
+def grow(model: Any, layers: int, seed: int) -> Any:
+    """The model with `layers` new ones on top, which add nothing until they learn: what they write begins at zero
+    (block expansion, https://arxiv.org/abs/2401.02415). DataError for an architecture with other names of weights."""
+    config = model.config.__class__.from_dict(model.config.to_dict())
+    config.num_hidden_layers += layers
+    set_seed(seed)
+    grown = AutoModelForCausalLM.from_config(config)
+    new = set(grown.load_state_dict(model.state_dict(), strict=False).missing_keys)
+    last = [weight for name, weight in grown.named_parameters() if name in new and name.endswith(WRITERS)]
+    if len(last) != layers * len(WRITERS):
+        raise DataError(f"new_layers: layers of {config.model_type} cannot be added; expected weights named {WRITERS}")
+    for weight in last:
+        torch.nn.init.zeros_(weight)
+    return grown

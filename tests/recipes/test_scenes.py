@@ -88,7 +88,7 @@ def test_shared_rows_have_the_loss_of_separate_ones(
     model = scratch.random_model(SHAPE, tokenizer, 3).eval()
     apart, none = rows([[scene] for group in choices for scene in group], tokenizer, 512, histories=0)
     shared, _ = rows(choices, tokenizer, 512, histories=0)
-    assert none == 0
+    assert not any(none.values())
     assert sum(map(len, shared["input_ids"])) < 0.75 * sum(map(len, apart["input_ids"]))
     collate = Collator(tokenizer.pad_token_id)
     one, many = (losses(model, collate([part[i] for i in range(len(part))])) for part in (apart, shared))
@@ -147,12 +147,72 @@ def test_histories_are_learned_once_per_entry(runs: list[str], tokenizer: scratc
     for some in (choices[:20], [group[:1] for group in choices[:20]]):
         with_them, _ = rows(some, tokenizer, 512, histories=1)
         without, _ = rows(some, tokenizer, 512, histories=0)
-        for a, b in zip(with_them["labels"], without["labels"], strict=True):
-            assert learned(a) == learned(b) + 6
+        more = [learned(a) - learned(b) for a, b in zip(with_them["labels"], without["labels"], strict=True)]
+        assert set(more) <= ({6, 7} if len(some[0]) > 1 else {6})  # 7: the choice itself, too
     half, again, other = (rows(choices, tokenizer, 512, 0.5, seed)[0]["labels"] for seed in (1, 1, 2))
     none = rows(choices, tokenizer, 512, 0)[0]["labels"]
     entries = sum(map(learned, half)) - sum(map(learned, none))
-    assert half == again != other and 2.5 < entries / len(choices) < 3.5
+    assert half == again != other and 3.5 < entries / len(choices) < 4.5  # with the choice
+
+
+def test_as_many_lists_are_read_as_asked(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    choices, _ = load_choices(runs, "train")
+    for lists in (None, 1, 0):
+        found, _ = rows(choices[:20], tokenizer, 512, 0.5, lists=lists)
+        assert {max(blocks) for blocks in found["block"]} == {2 if lists is None else lists}
+    none, dropped = rows(choices[:20], tokenizer, 512, 0, lists=0)
+    assert len(none) == 0 and dropped == {"over_length": 0, "nothing_to_learn": 20}
+
+
+def test_histories_alone_end_with_the_choice(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    choices, _ = load_choices(runs, "train")
+    alone, with_options = (rows(choices, tokenizer, 512, 1, lists=lists)[0] for lists in (0, None))
+    assert len(alone) == len(with_options) == len(choices)
+    ends = 0
+    for group, ids, labels, longer in zip(
+        choices, alone["input_ids"], alone["labels"], with_options["labels"], strict=True
+    ):
+        text = group[0]["prompt"][0]["content"]
+        answer = group[0]["completion"][0]["content"]
+        label = answer.partition("[")[2][0]
+        taken = text.partition(f"\n{label}. ")[2].partition("\n")[0]
+        if learned(labels) == 6:
+            continue  # the lists agree in some tokens of an option, too
+        ends += 1
+        assert tokenizer.decode(ids[:-1]).endswith((":\nA. ", "]\nB. ", "]\nC. "))
+        assert labels[-1] == ids[-1] == longer[len(ids) - 1] and taken.startswith(tokenizer.decode([ids[-1]]))
+        assert learned(labels) == 7
+    assert ends > len(choices) / 2
+    [single], _ = rows([choices[0][:1]], tokenizer, 512, 1, lists=0)
+    assert "C. " in tokenizer.decode(single["input_ids"]) and learned(single["labels"]) == 6
+
+
+def test_no_more_choices_are_prepared_than_steps_read(runs: list[str], student: Path, tmp_path: Path) -> None:
+    reports = []
+    for out, steps in (("two", 2), ("many", 0)):
+        flags = ["--output_dir", str(tmp_path / out), "--use_cpu", "true", "--bf16", "false", "--choice_scenes", "1"]
+        flags += ["--per_device_train_batch_size", "4", "--report_to", "none", "--gradient_checkpointing", "false"]
+        flags += ["--max_steps", str(steps)] if steps else ["--num_train_epochs", "0.01"]
+        pretrain.main(["--scenes", *runs, "--lists", "1", "--model_name_or_path", str(student), *flags])
+        reports.append(json.loads((tmp_path / out / "train_report.json").read_text()))
+    few, many = reports
+    assert few["rows"]["train"] == few["scenes"] == 8 and few["steps"] == 2 and few["lists"] == 1
+    assert many["rows"]["train"] == many["scenes"] > 100
+
+
+def test_new_layers_change_nothing_until_they_learn(tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    small = scratch.random_model(SHAPE, tokenizer, 3).eval()
+    grown = scratch.grow(small, 2, seed=1).eval()
+    assert grown.config.num_hidden_layers == 4 and small.config.num_hidden_layers == 2
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        assert torch.allclose(grown(ids).logits, small(ids).logits, atol=1e-6)
+    grown(ids, labels=ids).loss.backward()
+    writes = [p for name, p in grown.named_parameters() if name.startswith("model.layers.3") and "down_proj" in name]
+    assert all(p.grad.abs().max() > 0 for p in writes)
+    other = scratch.random_model({**SHAPE, "model_type": "gpt2", "n_layer": 2, "n_head": 2}, tokenizer, 3)
+    with pytest.raises(DataError, match="layers of gpt2 cannot be added"):
+        scratch.grow(other, 2, seed=1)
 
 
 def learned(labels: list[int]) -> int:
@@ -166,7 +226,7 @@ def test_long_scenes_are_counted_and_left_out(runs: list[str], tokenizer: scratc
     whole, none = rows(choices[:50], tokenizer, 512, histories=0)
     lengths = sorted(max(positions) + 1 for positions in whole["position_ids"])
     some, dropped = rows(choices[:50], tokenizer, lengths[10], histories=0)
-    assert none == 0 < dropped
+    assert none["over_length"] == 0 < dropped["over_length"]
     assert max(max(positions) + 1 for positions in some["position_ids"]) <= lengths[10]
 
 
@@ -181,12 +241,14 @@ def test_shipped_students_run_three_steps_of_each_recipe(
     here = ["--use_cpu", "true", "--bf16", "false", "--optim", "adamw_torch", "--max_steps", "3", "--max_length", "700"]
     here += ["--save_strategy", "no", "--per_device_train_batch_size", "2", "--choice_scenes", "8"]
     base: list[str] = ["--scenes", *runs, "--from_scratch", str(tmp_path / "model.json")]
-    for name, recipe in (("pretrain", pretrain), ("pretrain_on", pretrain), ("sft", sft), ("dpo", dpo)):
+    for name, recipe in (
+        ("histories", pretrain), ("uniform", pretrain), ("choices", pretrain), ("sft", sft), ("dpo", dpo)
+    ):  # fmt: skip
         config = ["--config", str(ROOT / "recipes" / folder / f"{name}.yaml")]
         recipe.main([*config, *here, *base, "--output_dir", str(tmp_path / name)])
         report = json.loads((tmp_path / name / "train_report.json").read_text())
-        assert (report["method"], report["steps"]) == (name.removesuffix("_on"), 3)
-        data = ["--scenes", *runs] if name == "pretrain" else ["--dataset", str(run_folder)]
+        assert (report["method"], report["steps"]) == (recipe.__name__.rpartition(".")[2], 3)
+        data = ["--scenes", *runs] if name in ("histories", "uniform") else ["--dataset", str(run_folder)]
         base = [*data, "--model_name_or_path", str(tmp_path / name)]
 
 
@@ -236,12 +298,14 @@ def test_pretraining_goes_on_with_what_it_gave_and_with_nothing_else(
         ("use_peft", "true", "trains all weights"),
         ("choice_scenes", "0", "1 scene or more"),
         ("histories", "2", "from 0 to 1"),
+        ("lists", "-1", "0 for none"),
+        ("new_layers", "1", "on top of model_name_or_path"),
     ],
 )
 def test_what_would_not_be_done_is_refused(flag: str, value: str, said: str, runs: list[str], tmp_path: Path) -> None:
     flags = ["--scenes", *runs, "--output_dir", str(tmp_path / "out"), "--use_cpu", "true", "--bf16", "false"]
     with pytest.raises(ConfigError, match=said):
-        pretrain.main([*flags, f"--{flag}", value])
+        pretrain.main([*flags, f"--{flag}", value, "--from_scratch", "model.json"])
 
 
 def test_nobody_is_learned_from_and_held_out(runs: list[str], tmp_path: Path) -> None:
