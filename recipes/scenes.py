@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
+from trl.trainer.utils import FusedCausalLMOutput
 
 from hf_mirror import files, prompts
 from hf_mirror.backends.tokens import in_common
@@ -185,7 +185,7 @@ def plain_head(model: Any) -> None:
     """In place of the head that TRL gives a model: the logits of learned positions, whole. TRL makes them in tiles, for
     batches whose logits would not fit; here they are a thousand rows, and on a CPU a step takes a third of the time."""
 
-    def forward(self: Any, labels: torch.Tensor, fused_lm_head: bool = True, **given: Any) -> SimpleNamespace:
+    def forward(self: Any, labels: torch.Tensor, fused_lm_head: bool = True, **given: Any) -> FusedCausalLMOutput:
         wanted = labels[:, 1:]
         there = wanted != IGNORED
         logits = self.get_output_embeddings()(self.base_model(**given).last_hidden_state[:, :-1][there]).float()
@@ -195,7 +195,7 @@ def plain_head(model: Any) -> None:
             entropy = torch.distributions.Categorical(logits=logits).entropy()
             first = (logits.argmax(-1) == wanted[there]).float()
         found = [blank.masked_scatter(there, values) for values in (logprobs, entropy, first)]
-        return SimpleNamespace(log_probs=found[0], entropy=found[1], is_top1=found[2], label_mask=there)
+        return FusedCausalLMOutput(log_probs=found[0], entropy=found[1], is_top1=found[2], label_mask=there)
 
     original = model.forward
     model.forward = lambda *args, **given: (

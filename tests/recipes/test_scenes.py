@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -273,6 +276,33 @@ def test_pretraining_gives_a_student_that_is_read(runs: list[str], student: Path
     request = Request("one", scene["prompt"], prefix=prompts.ANSWER_PREFIX)
     [probabilities] = TransformersBackend(str(student)).choice_probs([request], [list("ABCD")])
     assert probabilities.sum() == pytest.approx(1) and (probabilities > 0).all()
+
+
+def test_two_processes_pretrain_as_one_does(runs: list[str], student: Path, tmp_path: Path) -> None:
+    def arguments(processes: int) -> list[str]:
+        found = [
+            "--scenes",
+            *runs,
+            "--model_name_or_path",
+            str(student),
+            "--output_dir",
+            str(tmp_path / f"{processes}"),
+        ]
+        found += ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--gradient_checkpointing", "false"]
+        found += ["--max_steps", "3", "--logging_steps", "1", "--choice_scenes", "4", "--new_layers", "1"]
+        found += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", str(2 // processes)]
+        return [*found, "--learning_rate", "1e-3"]
+
+    config = ROOT / "recipes" / "accelerate_configs" / "cpu_ddp.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    script = [str(ROOT / "recipes" / "pretrain.py"), *arguments(2)]
+    subprocess.run([*launch, *script], cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
+    pretrain.main(arguments(1))
+    reports = [json.loads((tmp_path / f"{n}" / "train_report.json").read_text()) for n in (2, 1)]
+    two, one = ([point["loss"] for point in report["curve"] if "loss" in point] for report in reports)
+    assert len(two) == 3 and two == pytest.approx(one, abs=1e-5) and two[2] < two[0]
+    assert reports[0]["evaluation"]["eval_choice_accuracy"] == reports[1]["evaluation"]["eval_choice_accuracy"]
 
 
 def test_pretraining_goes_on_with_what_it_gave_and_with_nothing_else(
