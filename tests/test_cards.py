@@ -236,3 +236,12 @@ def test_a_model_of_a_mixture_comes_from_each_of_its_domains(tmp_path: Path) -> 
     write_json(path, {**report, "dataset": {**report["dataset"], "subset": "films + shop", "mixture": shares}})
     model = next(model for model in find_models(Run.open(run)) if model.name == "tiny-mirror-sft")
     assert model.domains == ["films", "shop"]
+
+
+def test_a_model_card_says_what_was_left_out_of_training(tmp_path: Path) -> None:
+    run = fixture.make_run(tmp_path / "run", ("shop",))
+    path = run / "models" / "tiny-mirror-sft" / "train_report.json"
+    write_json(path, {**read_json(path), "dropped": {"train": {"over_length": 1234}, "validation": {}}})
+    model = next(model for model in find_models(Run.open(run)) if model.name == "tiny-mirror-sft")
+    text = (stage_model(model, tmp_path / "out", namespace="acme", tag="v1.0.0", lineage=[]) / "README.md").read_text()
+    assert "- Left out of train: 1,234 over length.\n- " in text and "Left out of validation" not in text

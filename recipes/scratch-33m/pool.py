@@ -42,4 +42,6 @@ def main(out: Path, folders: list[Path]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("expected OUT and one MovieLens folder or more: pool.py OUT ML-1M [ML-100K …]")
     main(Path(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]])
