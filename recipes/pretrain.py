@@ -162,7 +162,7 @@ def _model(base: Base | None, facts: dict[str, Any], tokenizer: Any, new_layers:
     return scratch.grow(base.model(), new_layers, seed) if new_layers else base.model()
 
 
-def _needed(choices: Sequence[Any], training: SFTConfig) -> Sequence[Any]:
+def _needed(choices: list[Any], training: SFTConfig) -> list[Any]:
     """As many choices as `max_steps` can read, drawn by `seed`: the others need not be made rows."""
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     needed = training.max_steps * batch

@@ -31,6 +31,9 @@ COLUMNS = ["scene_id", "user_id", "timestamp", "exposure", "choice_index", "prom
 MARKER = "\n- "  # what domain templates begin an entry of the history with
 IGNORED = -100
 TOKENIZE_AT_ONCE = 4096  # rows
+# Share of rows whose whole answer line is learned beside a history. It is ever the same and soon known; learned in
+# every row it holds up the letters (recipes/scratch-33m/README.md).
+LINES = 0.05
 
 
 def load_choices(folders: Sequence[str], split: str) -> tuple[list[list[dict[str, Any]]], list[dict[str, str]]]:
@@ -91,10 +94,11 @@ def rows(
     `nothing_to_learn`, rows without a label. DataError where the former are more than half.
 
     Of a choice's scenes the first `lists` are read, or all. Of every one the label of the answer is learned, of the
-    first the whole answer line, too. Of the history the first token of entries: what the user took next; of all of them
-    where `histories` is 1, else of that share, drawn by `seed`. The fewer, the more the answers weigh. With 0 `lists`
-    there are no answers. Where histories are learned, so is the choice itself: after the common beginning of several
-    scenes, which ends with the label of the first option, it is what the user took next.
+    first the whole answer line, too: always without histories, else in a drawn twentieth of the rows. Of the history
+    the first token of entries is learned, what the user took next: of all of them where `histories` is 1, else of that
+    share, drawn by `seed`. The fewer, the more the answers weigh. With 0 `lists` there are no answers. Where histories
+    are learned, so is the choice itself: after the common beginning of several scenes, which ends with the label of the
+    first option, it is what the user took next.
     """
     lot = np.random.default_rng(seed)
     marks = np.array([tokenizer.decode([token]).endswith(MARKER) for token in range(len(tokenizer))])
@@ -151,9 +155,10 @@ def _row(
     shared = in_common([ids[:question] for ids, _ in scenes]) if len(scenes) > 1 else question if lists == 0 else 0
     tokens, positions, blocks = [scenes[0][0][:shared]], [np.arange(shared)], [np.zeros(shared, int)]
     labels = [np.full(shared, IGNORED)]
+    whole = 1 if not histories or lot.random() < LINES else 0
     for number, (ids, before) in enumerate(scenes[:lists], 1):
-        end = len(ids) if number == 1 else before + label + 1
-        first = before if number == 1 else before + label
+        end = len(ids) if number == whole else before + label + 1
+        first = before if number == whole else before + label
         tokens.append(ids[shared:end])
         positions.append(np.arange(shared, end))
         blocks.append(np.full(end - shared, number))

@@ -147,15 +147,26 @@ def test_a_block_sees_the_beginning_and_itself_alone() -> None:
 
 def test_histories_are_learned_once_per_entry(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
     choices, _ = load_choices(runs, "train")
-    for some in (choices[:20], [group[:1] for group in choices[:20]]):
+
+    for some in (choices[:40], [group[:1] for group in choices[:40]]):
         with_them, _ = rows(some, tokenizer, 512, histories=1)
-        without, _ = rows(some, tokenizer, 512, histories=0)
-        more = [learned(a) - learned(b) for a, b in zip(with_them["labels"], without["labels"], strict=True)]
-        assert set(more) <= ({6, 7} if len(some[0]) > 1 else {6})  # 7: the choice itself, too
-    half, again, other = (rows(choices, tokenizer, 512, 0.5, seed)[0]["labels"] for seed in (1, 1, 2))
-    none = rows(choices, tokenizer, 512, 0)[0]["labels"]
-    entries = sum(map(learned, half)) - sum(map(learned, none))
-    assert half == again != other and 3.5 < entries / len(choices) < 4.5  # with the choice
+        lines = [learned(row) for row in with_them["labels"]]
+        # 6 entries, the labels of answers, and of several lists the choice itself where they part as an option begins.
+        least = 6 + len(some[0])
+        assert set(lines) <= {least, least + 1, least + 4, least + 5} and min(lines) < least + 4
+    half, again, other = (rows(choices, tokenizer, 512, 0.5, seed, lists=0)[0]["labels"] for seed in (1, 1, 2))
+    entries = sum(map(learned, half)) / len(half)
+    assert half == again != other and 3.2 < entries < 4.2  # of six, and the choice
+
+
+def test_the_answer_line_is_seldom_learned_beside_histories(
+    runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast
+) -> None:
+    choices, _ = load_choices(runs, "train")
+    [begin] = tokenizer("Behavior: ", add_special_tokens=False)["input_ids"]
+    beside, alone = (rows(choices, tokenizer, 512, histories)[0]["labels"] for histories in (0.3, 0))
+    assert all(begin in labels for labels in alone)
+    assert 0 < sum(begin in labels for labels in beside) < 0.15 * len(choices)
 
 
 def test_as_many_lists_are_read_as_asked(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
