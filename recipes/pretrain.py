@@ -8,7 +8,7 @@ they are read together (scenes.py). The tokenizer is trained on the train scenes
 one token. OUT receives the model, its tokenizer and `train_report.json`. `--model_name_or_path` in place of
 `from_scratch` goes on with what an earlier run gave, on other scenes; `recipes/sft.py` trains it on rationales.
 
-`--lists 0` learns histories alone, as sequences, which is the quickest way to what is taken after what.
+`--lists 0` learns histories alone, as sequences: what is taken after what, at fewer tokens a row.
 """
 
 from __future__ import annotations

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hf_mirror import files
 from recipes import dpo, sft
-from tests.recipes.toy import ROOT, flags, reported
+from tests.recipes.toy import ROOT, flags, in_two_processes, reported
 
 # Both runs in one start, which is what takes the time.
 TWICE = """
@@ -30,11 +27,7 @@ def test_two_processes_learn_what_one_does(run_folder: Path, shape: Path, tmp_pa
         return flags("sft", run_folder, out, from_scratch=shape, choice_scenes=0, **steps, **size)
 
     (tmp_path / "twice.py").write_text(TWICE)
-    config = ROOT / "recipes" / "accelerate_configs" / "cpu_ddp.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    script = [str(tmp_path / "twice.py"), files.canonical_json([arguments(2, False), arguments(2, True)])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run([*launch, *script], cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
+    in_two_processes(tmp_path / "twice.py", files.canonical_json([arguments(2, False), arguments(2, True)]))
     for packing in (False, True):
         sft.main(arguments(1, packing))
         two, one = (reported(tmp_path / f"{processes}-{packing}") for processes in (2, 1))
@@ -50,11 +43,7 @@ def test_two_processes_share_what_the_reference_says(run_folder: Path, student: 
         size = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2 // processes}
         return flags("dpo", run_folder, tmp_path / str(processes), model_name_or_path=student, **steps, **size)
 
-    config = ROOT / "recipes" / "accelerate_configs" / "cpu_ddp.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    script = [str(ROOT / "recipes" / "dpo.py"), *arguments(2)]
-    subprocess.run([*launch, *script], cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
+    in_two_processes(ROOT / "recipes" / "dpo.py", *arguments(2))
     dpo.main(arguments(1))
     two, one = (reported(tmp_path / str(processes)) for processes in (2, 1))
     curves = [[point["loss"] for point in run["curve"] if "loss" in point] for run in (two, one)]

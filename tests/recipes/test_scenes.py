@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from recipes import dpo, pretrain, scratch, sft
 from recipes.scenes import IGNORED, Collator, check_users, load_choices, plain_head, rows
+from tests.recipes.toy import in_two_processes
 
 ROOT = domains.PROJECT
 SHAPE = {
@@ -147,7 +145,6 @@ def test_a_block_sees_the_beginning_and_itself_alone() -> None:
 
 def test_histories_are_learned_once_per_entry(runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast) -> None:
     choices, _ = load_choices(runs, "train")
-
     for some in (choices[:40], [group[:1] for group in choices[:40]]):
         with_them, _ = rows(some, tokenizer, 512, histories=1)
         lines = [learned(row) for row in with_them["labels"]]
@@ -297,18 +294,14 @@ def test_two_processes_pretrain_as_one_does(runs: list[str], student: Path, tmp_
             "--model_name_or_path",
             str(student),
             "--output_dir",
-            str(tmp_path / f"{processes}"),
+            str(tmp_path / str(processes)),
         ]
         found += ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--gradient_checkpointing", "false"]
         found += ["--max_steps", "3", "--logging_steps", "1", "--choice_scenes", "4", "--new_layers", "1"]
         found += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", str(2 // processes)]
         return [*found, "--learning_rate", "1e-3"]
 
-    config = ROOT / "recipes" / "accelerate_configs" / "cpu_ddp.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    script = [str(ROOT / "recipes" / "pretrain.py"), *arguments(2)]
-    subprocess.run([*launch, *script], cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
+    in_two_processes(ROOT / "recipes" / "pretrain.py", *arguments(2))
     pretrain.main(arguments(1))
     reports = [json.loads((tmp_path / f"{n}" / "train_report.json").read_text()) for n in (2, 1)]
     two, one = ([point["loss"] for point in report["curve"] if "loss" in point] for report in reports)
@@ -347,6 +340,8 @@ def test_what_would_not_be_done_is_refused(flag: str, value: str, said: str, run
     flags = ["--scenes", *runs, "--output_dir", str(tmp_path / "out"), "--use_cpu", "true", "--bf16", "false"]
     with pytest.raises(ConfigError, match=said):
         pretrain.main([*flags, f"--{flag}", value, "--from_scratch", "model.json"])
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        pretrain.main([*flags, "--lists", "0", "--histories", "0", "--from_scratch", "model.json"])
 
 
 def test_nobody_is_learned_from_and_held_out(runs: list[str], tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -27,3 +30,11 @@ def flags(method: str, run: Path, out: Path, **changes: object) -> list[str]:
 
 def reported(out: Path) -> dict:
     return json.loads((out / "train_report.json").read_text())
+
+
+def in_two_processes(script: Path, *arguments: str) -> None:
+    """Launches a script as recipes/README.md does, with the configuration for two processes on CPUs."""
+    config = ROOT / "recipes" / "accelerate_configs" / "cpu_ddp.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([*launch, *arguments], cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True)
