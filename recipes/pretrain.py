@@ -26,7 +26,7 @@ from hf_mirror.errors import ConfigError
 from recipes import checkpoints, scratch
 from recipes.arguments import StrictParser, run
 from recipes.choices import Choices
-from recipes.scenes import Collator, check_users, load_choices, plain_head, rows
+from recipes.scenes import Collator, OwnTitles, check_users, load_choices, plain_head, rows
 from recipes.training import Base, describe, find_base, finish, prepare
 from recipes.watch import Watch, one_line_failures
 
@@ -48,6 +48,10 @@ class PretrainArguments:
     lists: int | None = field(
         default=None,
         metadata={"help": "lists of options that are read behind a history, 0: histories alone; unset: all"},
+    )
+    own_titles: float = field(
+        default=0.0,
+        metadata={"help": "share of an answer's target that is what the student itself says in titles, 0 to 1"},
     )
     choice_scenes: int = field(default=500, metadata={"help": "validation scenes that are read at each evaluation"})
 
@@ -108,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
     data = {"folder": script.scenes[0], "files": source, "subset": "scenes"}
     report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
     report |= {"scenes": sum(map(max, train["block"])), "histories": script.histories, "lists": script.lists}
-    report["new_layers"] = script.new_layers
+    report |= {"new_layers": script.new_layers, "own_titles": script.own_titles}
     report["dropped"] = {
         split: {reason: count for reason, count in found.items() if count}
         for split, found in (("train", dropped), ("validation", lost))
@@ -127,8 +131,8 @@ def main(argv: Sequence[str]) -> None:
             data_collator=Collator(tokenizer.pad_token_id),
             processing_class=tokenizer,
         )
-        if training.device.type == "cpu":
-            plain_head(trainer.model)
+        own = OwnTitles.of(train, tokenizer, script.own_titles) if script.own_titles else None
+        plain_head(trainer.model, own)
         trainer.rows, trainer.answers, trainer.choices = train, ("completion",), told
         finish(trainer, base, report, checkpoint, started)
 
@@ -137,6 +141,10 @@ def _refuse(script: PretrainArguments, training: SFTConfig, model_arguments: Mod
     """ConfigError for settings that would be reported and not done, or done wrongly."""
     if not 0 <= script.histories <= 1:
         raise ConfigError(f"histories is {script.histories}; expected a share of a history's entries, from 0 to 1")
+    if not 0 <= script.own_titles <= 1:
+        raise ConfigError(f"own_titles is {script.own_titles}; expected a share of an answer's target, from 0 to 1")
+    if script.own_titles and script.lists == 0:
+        raise ConfigError("own_titles is set, but with lists 0 no answers are learned; remove one")
     if script.lists is not None and script.lists < 0:
         raise ConfigError(f"lists is {script.lists}; expected how many lists of options are read, 0 for none")
     if script.lists == 0 and script.histories == 0:

@@ -137,6 +137,8 @@ def test_a_block_sees_the_beginning_and_itself_alone() -> None:
     row = {"input_ids": [5, 6, 7, 8, 9], "position_ids": [0, 1, 2, 2, 3], "block": [0, 0, 1, 2, 2]}
     row["labels"] = [IGNORED] * 5
     shorter = {name: values[:2] for name, values in row.items()}
+    for each in (row, shorter):
+        each |= {"asked": [], "titles": []}
     mask = Collator(0)([row, shorter])["attention_mask"][:, 0].int().tolist()
     assert mask[0] == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
     assert [line[:2] for line in mask[1][:2]] == [[1, 0], [1, 1]]
