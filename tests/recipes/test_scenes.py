@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from trl.trainer.utils import add_fused_lm_head
 
 from dataset_builders.sample import movielens as sample
@@ -18,7 +19,7 @@ from hf_mirror.build import build
 from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from recipes import dpo, pretrain, scratch, sft
-from recipes.scenes import IGNORED, Collator, check_users, load_choices, plain_head, rows
+from recipes.scenes import IGNORED, Collator, OwnTitles, check_users, load_choices, plain_head, rows
 from tests.recipes.toy import in_two_processes
 
 ROOT = domains.PROJECT
@@ -200,6 +201,75 @@ def test_histories_alone_end_with_the_choice(runs: list[str], tokenizer: scratch
     assert "C. " in tokenizer.decode(single["input_ids"]) and learned(single["labels"]) == 6
 
 
+def test_rows_tell_where_answers_are_asked_and_what_options_begin_with(
+    runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast
+) -> None:
+    choices, _ = load_choices(runs, "train")
+    found, _ = rows(choices, tokenizer, 512, histories=0.3)
+    told = 0
+    for group, row in zip(choices, found, strict=True):
+        assert len(row["titles"]) == 4 * len(row["asked"])
+        for at, scene in zip(row["asked"], group if len(row["asked"]) == 2 else [], strict=False):
+            told += 1
+            text, answer = scene["prompt"][0]["content"], scene["completion"][0]["content"]
+            assert tokenizer.decode([row["labels"][at]]) == answer.partition("[")[2][0]
+            assert row["block"][at] == row["asked"].index(at) + 1
+            firsts = row["titles"][4 * row["asked"].index(at) :][:4]
+            for letter, first in zip("ABCD", firsts, strict=True):
+                option = text.partition(f"\n{letter}. ")[2].partition("\n")[0]
+                assert option.startswith(tokenizer.decode([first]).rstrip("\n"))
+    assert told > len(choices)
+    [alone], _ = rows([choices[0][:1]], tokenizer, 512, histories=0.3)
+    assert alone["asked"] == alone["titles"] == []
+
+
+def test_answers_are_learned_from_what_the_student_says_in_titles(
+    runs: list[str], tokenizer: scratch.PreTrainedTokenizerFast
+) -> None:
+    choices, _ = load_choices(runs, "train")
+    found, _ = rows(choices, tokenizer, 512, histories=0.3)
+    some = found.filter(lambda row: len(row["asked"]) == 2).select(range(8))
+    batch = Collator(tokenizer.pad_token_id)([some[i] for i in range(8)])
+    own = OwnTitles.of(found, tokenizer, 0.25)
+    model = scratch.random_model(SHAPE | {"initializer_range": 0.3}, tokenizer, 3)
+
+    plain = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    said = model(**plain).logits[:, :-1].log_softmax(-1)
+    wanted = batch["labels"][:, 1:]
+    expected = torch.where(wanted == IGNORED, 0, said.gather(2, wanted.clamp(min=0)[..., None])[..., 0])
+    letters = [tokenizer(f"[{letter}]", add_special_tokens=False)["input_ids"][1] for letter in "ABCD"]
+    for number, row in enumerate(some):
+        end = row["block"].index(1) - 1
+        for which, at in enumerate(row["asked"]):
+            titles = torch.tensor(row["titles"][4 * which :][:4])
+            weights = (said[number, end, titles] - own.offered[titles]).exp().detach()
+            answers = said[number, at - 1, letters]
+            expected[number, at - 1] = (
+                0.75 * expected[number, at - 1] + 0.25 * (weights / weights.sum() * answers).sum()
+            )
+
+    expected.sum().backward()
+    by_hand = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    plain_head(model, own)
+    outputs = model(**batch, use_cache=False, fused_lm_head=True)
+    outputs.log_probs.sum().backward()
+    assert torch.allclose(outputs.log_probs, expected, atol=1e-4)
+    assert all(torch.allclose(p.grad, grad, atol=1e-3) for p, grad in zip(model.parameters(), by_hand, strict=True))
+    held_out = model.eval()(**batch, use_cache=False, fused_lm_head=True).log_probs
+    asked = wanted == IGNORED
+    asked |= torch.isclose(held_out, said.gather(2, wanted.clamp(min=0)[..., None])[..., 0], atol=1e-4)
+    assert asked.all()  # validation tells of the choices themselves
+
+
+def test_titles_are_weighed_by_how_often_they_are_left(tokenizer: scratch.PreTrainedTokenizerFast) -> None:
+    a, b = (tokenizer(f"[{letter}]", add_special_tokens=False)["input_ids"][1] for letter in "AB")
+    labels = [IGNORED, a, IGNORED, b]
+    train = Dataset.from_dict({"asked": [[1, 3], []], "titles": [[40, 41, 42, 40], []], "labels": [labels, [IGNORED]]})
+    offered = OwnTitles.of(train, tokenizer, 1).offered.exp().round().int()
+    assert offered[[40, 41, 42, 43]].tolist() == [1, 2, 2, 1]
+
+
 def test_no_more_choices_are_prepared_than_steps_read(runs: list[str], student: Path, tmp_path: Path) -> None:
     reports = []
     for out, steps in (("two", 2), ("many", 0)):
@@ -282,6 +352,7 @@ def test_pretraining_gives_a_student_that_is_read(runs: list[str], student: Path
     assert report["method"] == "pretrain" and report["steps"] == 3 and report["rows"]["validation"] == 10
     assert 0 <= report["evaluation"]["eval_choice_accuracy"] <= 1
     assert report["scenes"] == 2 * report["rows"]["train"]
+    assert torch.tensor(1e-39) * 0.5 > 0  # numbers next to zero count again, for whoever works in this process
     scene = load_choices(runs[:1], "validation")[0][0][0]
     request = Request("one", scene["prompt"], prefix=prompts.ANSWER_PREFIX)
     [probabilities] = TransformersBackend(str(student)).choice_probs([request], [list("ABCD")])
@@ -300,6 +371,7 @@ def test_two_processes_pretrain_as_one_does(runs: list[str], student: Path, tmp_
         ]
         found += ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--gradient_checkpointing", "false"]
         found += ["--max_steps", "3", "--logging_steps", "1", "--choice_scenes", "4", "--new_layers", "1"]
+        found += ["--own_titles", "0.5"]
         found += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", str(2 // processes)]
         return [*found, "--learning_rate", "1e-3"]
 
@@ -336,6 +408,7 @@ def test_pretraining_goes_on_with_what_it_gave_and_with_nothing_else(
         ("histories", "2", "from 0 to 1"),
         ("lists", "-1", "0 for none"),
         ("new_layers", "1", "on top of model_name_or_path"),
+        ("own_titles", "1.5", "from 0 to 1"),
     ],
 )
 def test_what_would_not_be_done_is_refused(flag: str, value: str, said: str, runs: list[str], tmp_path: Path) -> None:
@@ -344,6 +417,8 @@ def test_what_would_not_be_done_is_refused(flag: str, value: str, said: str, run
         pretrain.main([*flags, f"--{flag}", value, "--from_scratch", "model.json"])
     with pytest.raises(ConfigError, match="nothing to learn"):
         pretrain.main([*flags, "--lists", "0", "--histories", "0", "--from_scratch", "model.json"])
+    with pytest.raises(ConfigError, match="no answers are learned"):
+        pretrain.main([*flags, "--lists", "0", "--own_titles", "0.5", "--from_scratch", "model.json"])
 
 
 def test_nobody_is_learned_from_and_held_out(runs: list[str], tmp_path: Path) -> None:
