@@ -99,9 +99,7 @@ class StrictParser(TrlParser):
         args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
         known = [name.name for kind in self.dataclass_types for name in fields(kind) if name.init]
         settings = self._read(args[args.index("--config") + 1], known) if "--config" in args[:-1] else {}
-        if not (
-            settings.get("use_cpu") or "--use_cpu" in args or str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "0"))
-        ):
+        if not _on_cpu(args, settings):
             check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.accelerator.device_count())
         try:
             *filled, rest = self.parse_args_and_config(args, return_remaining_strings=True)
@@ -132,6 +130,24 @@ class StrictParser(TrlParser):
             if key not in known:
                 raise ConfigError(f"{path}: key {key!r} is not known; did you mean {_nearest(str(key), known)!r}?")
         return settings
+
+
+def find_file(path: str) -> Path:
+    """A file beside the working folder's or the checkout's, so that a recipe runs from any folder."""
+    for found in (Path(path), Path(__file__).parent.parent / path):
+        if found.is_file():
+            return found
+    raise ConfigError(f"the file {path} does not exist")
+
+
+def _on_cpu(args: Sequence[str], settings: dict[str, Any]) -> bool:
+    """Whether the flags keep the run on the CPU, or else the YAML or accelerate's environment."""
+    for at, arg in enumerate(args):
+        name, _, value = arg.partition("=")
+        if name == "--use_cpu":
+            value = value or next(iter(args[at + 1 : at + 2]), "")
+            return value.lower() not in ("false", "f", "no", "n", "0")
+    return bool(settings.get("use_cpu")) or bool(str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "0")))
 
 
 def check_gpus(processes: int, gpus: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from hf_mirror.errors import DataError
 from hf_mirror.files import read_json
+from recipes.arguments import find_file
 
 # How texts are cut before tokens are made of their parts: into words, or into what a scene's lines are made of: an
 # option's label, a bracketed list, the end of a line with the marker of the next, and what is left, such as a title.
@@ -66,12 +66,8 @@ def train_tokenizer(
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """The model configuration in a JSON file, in the words of transformers; DataError if it is not one.
-
-    A relative path is looked for here, then in the checkout, so that a recipe runs from any folder.
-    """
-    here, checkout = Path(path), Path(__file__).parent.parent / path
-    settings = read_json(checkout if checkout.exists() and not here.exists() else here)
+    """The model configuration in a JSON file, in the words of transformers; DataError if it is not one."""
+    settings = read_json(find_file(path))
     needed = ("model_type", "vocab_size", "max_position_embeddings")
     missing = [name for name in needed if not isinstance(settings, dict) or name not in settings]
     if missing:

@@ -27,12 +27,16 @@ from hf_mirror.errors import ConfigError, DataError
 from hf_mirror.progress import say
 from hf_mirror.weights import causal_lm_config, load_causal_lm, resolve, resolve_base
 from recipes import checkpoints
+from recipes.arguments import find_file
 from recipes.data import SPLITS
 from recipes.watch import check_weights
 
 PACKAGES = ("hf-mirror", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 CURVE = ("loss", "eval_loss", "eval_choice_accuracy", "eval_choice_log_loss")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
+ADAPTER = {
+    "lora_r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "lora_target_modules": "target_modules",
+}  # fmt: skip
 SETTINGS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps", "optim", "weight_decay",
     "lr_scheduler_kwargs", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "per_device_train_batch_size",
@@ -115,7 +119,12 @@ def find_base(arguments: ModelConfig, training: Any) -> Base:
     init = {**(training.model_init_kwargs or {}), "attn_implementation": arguments.attn_implementation}
     init["dtype"] = arguments.dtype if arguments.dtype in ("auto", None) else getattr(torch, arguments.dtype)
     training.model_init_kwargs = None
-    return Base(folder, {"base_model": name, "base_revision": exact, "from_scratch": None}, arguments, init)
+    base = Base(folder, {"base_model": name, "base_revision": exact, "from_scratch": None}, arguments, init)
+    if base.continues_adapter:  # its shape is what it has, whatever the settings say of new ones
+        adapter = files.read_json(folder / "adapter_config.json")
+        for setting, key in ADAPTER.items():
+            setattr(arguments, setting, adapter.get(key))
+    return base
 
 
 def prepare(training: Any) -> None:
@@ -132,14 +141,6 @@ def prepare(training: Any) -> None:
     if not sys.stderr.isatty():
         training.disable_tqdm = True
         datasets.disable_progress_bars()
-
-
-def find_file(path: str) -> Path:
-    """A file beside the working folder's or the checkout's, so that a recipe runs from any folder."""
-    for found in (Path(path), Path(__file__).parent.parent / path):
-        if found.is_file():
-            return found
-    raise ConfigError(f"the file {path} does not exist")
 
 
 def finish(trainer: Any, base: Base | None, report: dict[str, Any], checkpoint: str | None, started: float) -> None:

@@ -69,3 +69,29 @@ def test_shipped_recipes_parse(tmp_path: Path) -> None:
     dpo = StrictParser(DataArguments, DPOConfig, ModelConfig).parse(["--config", str(TINY / "dpo.yaml"), *rest])
     for _, training, _ in (sft, dpo):
         assert training.use_cpu and not training.bf16 and training.save_strategy == "no" and training.max_length
+
+
+@pytest.mark.parametrize(
+    ("flags", "yaml", "cpu"),
+    [
+        (["--use_cpu", "true"], "", True),
+        (["--use_cpu"], "", True),
+        (["--use_cpu=false"], "use_cpu: true", False),
+        (["--use_cpu", "false"], "use_cpu: true", False),
+        ([], "use_cpu: true", True),
+        ([], "use_cpu: false", False),
+    ],
+)
+def test_flags_say_before_the_yaml_whether_gpus_are_wanted(
+    flags: list[str], yaml: str, cpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text(f"dataset: x\nbf16: false\n{yaml}\n")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "10000")
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    parser = StrictParser(SFTArguments, SFTConfig, ModelConfig)
+    given = ["--config", str(tmp_path / "run.yaml"), "--output_dir", str(tmp_path), *flags]
+    if cpu:
+        parser.parse(given)
+    else:
+        with pytest.raises(ConfigError, match="10000 processes want a GPU each"):
+            parser.parse(given)

@@ -110,7 +110,9 @@ def test_dpo_starts_from_the_sft_output(run_folder: Path, student: Path, tmp_pat
 
 
 def test_adapters_from_sft_to_dpo(run_folder: Path, student: Path, tmp_path: Path) -> None:
-    (tmp_path / "sft.yaml").write_text(f"dataset: {run_folder}\nuse_peft: true\nlora_target_modules: all-linear\n")
+    (tmp_path / "sft.yaml").write_text(
+        f"dataset: {run_folder}\nuse_peft: true\nlora_r: 4\nlora_target_modules: all-linear\n"
+    )
     common = ["--use_cpu", "true", "--bf16", "false", "--max_steps", "2", "--save_strategy", "no"]
     one, two = tmp_path / "one", tmp_path / "two"
     sft.main(
@@ -127,9 +129,9 @@ def test_adapters_from_sft_to_dpo(run_folder: Path, student: Path, tmp_path: Pat
     assert (one / "adapter_model.safetensors").exists() and not (one / "model.safetensors").exists()
     assert reported(one)["parameters"]["trained"] < reported(one)["parameters"]["total"]
     assert json.loads((one / "adapter_config.json").read_text())["base_model_name_or_path"] == str(student)
-    dpo.main(
-        ["--config", str(tmp_path / "sft.yaml"), *common, "--model_name_or_path", str(one), "--output_dir", str(two)]
-    )
+    on = ["--config", str(tmp_path / "sft.yaml"), *common, "--model_name_or_path", str(one), "--output_dir", str(two)]
+    dpo.main([*on, "--lora_r", "64"])
+    assert reported(two)["settings"]["lora_r"] == 4  # the adapter's own
     assert not (two / "ref").exists()
     assert (two / "adapter_model.safetensors").read_bytes() != (one / "adapter_model.safetensors").read_bytes()
     told = UserSimulator.from_pretrained(str(two)).choose("You like Iris.", ["Iris", "Dawn"]).probs
