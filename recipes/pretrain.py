@@ -26,7 +26,8 @@ from hf_mirror.errors import ConfigError
 from recipes import checkpoints, scratch
 from recipes.arguments import StrictParser, run
 from recipes.choices import Choices
-from recipes.scenes import Collator, OwnTitles, check_users, load_choices, plain_head, rows
+from recipes.head import OwnTitles, plain_head
+from recipes.scenes import Collator, check_users, load_choices, rows
 from recipes.training import Base, describe, find_base, finish, prepare
 from recipes.watch import Watch, one_line_failures
 
@@ -145,6 +146,8 @@ def _refuse(script: PretrainArguments, training: SFTConfig, model_arguments: Mod
         raise ConfigError(f"own_titles is {script.own_titles}; expected a share of an answer's target, from 0 to 1")
     if script.own_titles and script.lists == 0:
         raise ConfigError("own_titles is set, but with lists 0 no answers are learned; remove one")
+    if script.own_titles and training.label_smoothing_factor:
+        raise ConfigError("own_titles and label_smoothing_factor both soften an answer's target; remove one")
     if script.lists is not None and script.lists < 0:
         raise ConfigError(f"lists is {script.lists}; expected how many lists of options are read, 0 for none")
     if script.lists == 0 and script.histories == 0:

@@ -19,7 +19,8 @@ from hf_mirror.build import build
 from hf_mirror.build_settings import BuildSettings
 from hf_mirror.errors import ConfigError, DataError
 from recipes import dpo, pretrain, scratch, sft
-from recipes.scenes import IGNORED, Collator, OwnTitles, check_users, load_choices, plain_head, rows
+from recipes.head import OwnTitles, plain_head
+from recipes.scenes import IGNORED, Collator, check_users, load_choices, rows
 from tests.recipes.toy import in_two_processes
 
 ROOT = domains.PROJECT
@@ -417,6 +418,9 @@ def test_what_would_not_be_done_is_refused(flag: str, value: str, said: str, run
         pretrain.main([*flags, f"--{flag}", value, "--from_scratch", "model.json"])
     with pytest.raises(ConfigError, match="nothing to learn"):
         pretrain.main([*flags, "--lists", "0", "--histories", "0", "--from_scratch", "model.json"])
+    with pytest.raises(ConfigError, match="both soften"):
+        softened = ["--own_titles", "0.5", "--label_smoothing_factor", "0.1"]
+        pretrain.main([*flags, *softened, "--from_scratch", "model.json"])
     with pytest.raises(ConfigError, match="no answers are learned"):
         pretrain.main([*flags, "--lists", "0", "--own_titles", "0.5", "--from_scratch", "model.json"])
 
