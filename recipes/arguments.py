@@ -142,9 +142,9 @@ def find_file(path: str) -> Path:
 
 def _on_cpu(args: Sequence[str], settings: dict[str, Any]) -> bool:
     """Whether the flags keep the run on the CPU, or else the YAML or accelerate's environment."""
-    for at, arg in enumerate(args):
+    for at, arg in reversed(list(enumerate(args))):
         name, _, value = arg.partition("=")
-        if name == "--use_cpu":
+        if name in ("--use_cpu", "--use-cpu"):
             value = value or next(iter(args[at + 1 : at + 2]), "")
             return value.lower() not in ("false", "f", "no", "n", "0")
     return bool(settings.get("use_cpu")) or bool(str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "0")))
@@ -164,7 +164,12 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Runs a recipe as a program: an error of ours is one line on stderr and its exit code, without a traceback."""
+    """Runs a recipe as a program: an error of ours is one line on stderr and its exit code, without a traceback.
+
+    Numbers next to zero count as zero: they cost a step on a CPU its eighth part. The setting is of a thread and of
+    those it starts later, so it is made before any other, and for programs alone: whoever calls `main` keeps theirs.
+    """
+    torch.set_flush_denormal(True)
     try:
         main(sys.argv[1:])
     except MirrorError as error:

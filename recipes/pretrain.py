@@ -106,6 +106,12 @@ def main(argv: Sequence[str]) -> None:
     longest = min(filter(None, (training.max_length, context)))
     choices = _needed(choices, training)
     train, dropped = rows(choices, tokenizer, longest, script.histories, training.seed, script.lists)
+    taught = sum(map(len, train["asked"]))
+    if script.own_titles and not taught:
+        raise ConfigError(
+            "own_titles is set, but no choice has several lists of options whose texts all begin behind what they "
+            "share; give --scenes builds with several seeds, or remove it"
+        )
     share = 1 if script.lists == 0 else 0
     validation, lost = rows([[scene] for scene in held_out], tokenizer, longest, share, lists=script.lists)
     parts = {"train": train, "validation": validation}
@@ -114,6 +120,7 @@ def main(argv: Sequence[str]) -> None:
     report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
     report |= {"scenes": sum(map(max, train["block"])), "histories": script.histories, "lists": script.lists}
     report |= {"new_layers": script.new_layers, "own_titles": script.own_titles}
+    report["own_title_lists"] = taught if script.own_titles else 0
     report["dropped"] = {
         split: {reason: count for reason, count in found.items() if count}
         for split, found in (("train", dropped), ("validation", lost))
@@ -146,6 +153,8 @@ def _refuse(script: PretrainArguments, training: SFTConfig, model_arguments: Mod
         raise ConfigError(f"own_titles is {script.own_titles}; expected a share of an answer's target, from 0 to 1")
     if script.own_titles and script.lists == 0:
         raise ConfigError("own_titles is set, but with lists 0 no answers are learned; remove one")
+    if script.own_titles and script.histories == 0:
+        raise ConfigError("own_titles is set, but with histories 0 no titles are learned; raise it")
     if script.own_titles and training.label_smoothing_factor:
         raise ConfigError("own_titles and label_smoothing_factor both soften an answer's target; remove one")
     if script.lists is not None and script.lists < 0:

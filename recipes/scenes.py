@@ -216,9 +216,12 @@ def _row(
 
 def _options(question: np.ndarray, letter_of: np.ndarray, shared: int) -> tuple[np.ndarray, np.ndarray]:
     """Which options' texts begin from the end of the common beginning on, and their first tokens; none where the
-    common beginning ends elsewhere than before an option's text."""
+    common beginning ends elsewhere than before an option's text, or where a text holds what looks like a label."""
     last = question[max(0, shared - 2) :] if shared else question[:0]
     begins = np.flatnonzero((letter_of[last[:-2]] >= 0) & (last[1:-1] == last[1])) if len(last) > 2 else last[:0]
+    at = letter_of[last[begins]]
+    if (np.diff(at) != 1).any():
+        begins = begins[:0]
     return letter_of[last[begins]], last[begins + 2]
 
 

@@ -9,8 +9,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -148,8 +147,7 @@ def finish(trainer: Any, base: Base | None, report: dict[str, Any], checkpoint: 
     `train_report.json`, and last removes the checkpoints, which nobody needs any more."""
     # Read now: the trainer removes old checkpoints.
     resumed_at = checkpoints.step(checkpoint) if checkpoint else None
-    with _denormals_as_zero():
-        result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     if not math.isfinite(result.training_loss):
         raise DataError(f"the loss became {result.training_loss}; nothing was saved; lower learning_rate")
     check_weights(trainer.model)
@@ -236,17 +234,6 @@ def _keep_memory() -> None:
         keep = ctypes.CDLL(None).mallopt
         for setting, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)):
             keep(setting, value)
-
-
-@contextmanager
-def _denormals_as_zero() -> Iterator[None]:
-    """Numbers next to zero cost a step on a CPU its eighth part. While training they count as zero, and then no more:
-    the setting is the thread's, and others who work in it may compute with them."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def _cores() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from trl import DPOConfig, ModelConfig, SFTConfig
 
 from hf_mirror.errors import ConfigError
-from recipes.arguments import DataArguments, SFTArguments, StrictParser
+from recipes.arguments import DataArguments, SFTArguments, StrictParser, run
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny"
 
@@ -76,6 +77,7 @@ def test_shipped_recipes_parse(tmp_path: Path) -> None:
     [
         (["--use_cpu", "true"], "", True),
         (["--use_cpu"], "", True),
+        (["--use_cpu", "false", "--use-cpu=true"], "", True),
         (["--use_cpu=false"], "use_cpu: true", False),
         (["--use_cpu", "false"], "use_cpu: true", False),
         ([], "use_cpu: true", True),
@@ -95,3 +97,13 @@ def test_flags_say_before_the_yaml_whether_gpus_are_wanted(
     else:
         with pytest.raises(ConfigError, match="10000 processes want a GPU each"):
             parser.parse(given)
+
+
+def test_programs_take_numbers_next_to_zero_for_zero() -> None:
+    found = []
+    try:
+        with pytest.raises(SystemExit):
+            run(lambda _: found.append(float(torch.full((1,), 1e-39) * 0.5)))
+    finally:
+        torch.set_flush_denormal(False)
+    assert found == [0.0] and float(torch.full((1,), 1e-39) * 0.5) > 0
