@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from trl.trainer.utils import FusedCausalLMOutput
 
+from hf_mirror.errors import ConfigError
 from recipes.scenes import IGNORED, letters_of
 
 
@@ -29,7 +30,13 @@ class OwnTitles:
 
     @classmethod
     def of(cls, train: Dataset, tokenizer: Any, share: float) -> OwnTitles:
-        """Counts what `train` offers; a title that is never offered counts as once."""
+        """Counts what `train` offers; a title that is never offered counts as once. ConfigError where no list's titles
+        are known."""
+        if not any(train["asked"]):
+            raise ConfigError(
+                "own_titles is set, but no choice has several lists of options whose texts all begin behind what they "
+                "share; give --scenes builds with several seeds, or remove it"
+            )
         _, letters = letters_of(tokenizer)
         letter_of = {token: i for i, token in enumerate(letters)}
         counts = np.ones(len(tokenizer))
@@ -57,8 +64,8 @@ class OwnTitles:
 
 def plain_head(model: Any, own: OwnTitles | None = None) -> None:
     """In place of the head that TRL gives a model: the logits of learned positions, whole. TRL makes them in tiles, for
-    batches whose logits would not fit; here they are a thousand rows, and on a CPU a step takes a third of the time.
-    While training, answers are learned from `own`, too."""
+    batches whose logits would not fit; here they are a thousand rows or two, and on a CPU a step takes a third of the
+    time. While training, answers are learned from `own`, too."""
 
     def forward(self: Any, labels: torch.Tensor, fused_lm_head: bool = True, **given: Any) -> FusedCausalLMOutput:
         asked, titles, ends = (given.pop(name) for name in ("asked", "titles", "ends"))

@@ -106,12 +106,7 @@ def main(argv: Sequence[str]) -> None:
     longest = min(filter(None, (training.max_length, context)))
     choices = _needed(choices, training)
     train, dropped = rows(choices, tokenizer, longest, script.histories, training.seed, script.lists)
-    taught = sum(map(len, train["asked"]))
-    if script.own_titles and not taught:
-        raise ConfigError(
-            "own_titles is set, but no choice has several lists of options whose texts all begin behind what they "
-            "share; give --scenes builds with several seeds, or remove it"
-        )
+    own = OwnTitles.of(train, tokenizer, script.own_titles) if script.own_titles else None
     share = 1 if script.lists == 0 else 0
     validation, lost = rows([[scene] for scene in held_out], tokenizer, longest, share, lists=script.lists)
     parts = {"train": train, "validation": validation}
@@ -120,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
     report = describe("pretrain", facts, data, parts, lengths, training, model_arguments)
     report |= {"scenes": sum(map(max, train["block"])), "histories": script.histories, "lists": script.lists}
     report |= {"new_layers": script.new_layers, "own_titles": script.own_titles}
-    report["own_title_lists"] = taught if script.own_titles else 0
+    report["own_title_lists"] = sum(map(len, train["asked"])) if own else 0
     report["dropped"] = {
         split: {reason: count for reason, count in found.items() if count}
         for split, found in (("train", dropped), ("validation", lost))
@@ -139,7 +134,6 @@ def main(argv: Sequence[str]) -> None:
             data_collator=Collator(tokenizer.pad_token_id),
             processing_class=tokenizer,
         )
-        own = OwnTitles.of(train, tokenizer, script.own_titles) if script.own_titles else None
         plain_head(trainer.model, own)
         trainer.rows, trainer.answers, trainer.choices = train, ("completion",), told
         finish(trainer, base, report, checkpoint, started)

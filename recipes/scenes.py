@@ -184,10 +184,10 @@ def _row(
     asked: list[int] = []
     titles: list[np.ndarray] = []
     whole = 1 if not histories or (lists != 0 and lot.random() < LINES) else 0
-    for number, (ids, before) in enumerate(scenes[:lists], 1):
+    options = [_options(ids[:before], letter_of, shared) for ids, before in scenes]
+    for number, ((ids, before), (at, texts)) in enumerate(zip(scenes[:lists], options, strict=False), 1):
         end = len(ids) if number == whole else before + label + 1
         first = before if number == whole else before + label
-        at, texts = _options(ids[:before], letter_of, shared)
         if len(at) and np.array_equal(at, np.arange(len(at))) and len(at) == len(titles[0] if titles else at):
             asked.append(sum(map(len, tokens)) + before + label - shared)
             titles.append(texts)
@@ -195,8 +195,7 @@ def _row(
         positions.append(np.arange(shared, end))
         blocks.append(np.full(end - shared, number))
         labels.append(np.where(positions[-1] >= first, tokens[-1], IGNORED))
-    ids, before = scenes[0]
-    at, texts = _options(ids[:before], letter_of, shared)
+    (ids, before), (at, texts) = scenes[0], options[0]
     taken = texts[at == letter_of[ids[before + label]]]
     if histories and len(taken):
         if lists == 0:
